@@ -1,0 +1,174 @@
+"""Galaxies as rows: a frozen catalogue in registry units, and the list of what was skipped and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from dataclasses import field as default
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from galineage.errors import DataError
+from galineage.fields import field, to_feature
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+__all__ = ["Catalogue", "Skip", "concatenate"]
+
+
+@dataclass(frozen=True)
+class Skip:
+    """One row that was left out.
+
+    Attributes
+    ----------
+    row : int
+        Zero-based row of the input file.
+    id : str
+        Original identifier, as text.
+    field : str
+        The quantity that was wrong.
+    value : str
+        The offending value, as text, in the unit of the registry.
+    reason : str
+        What was expected.
+    """
+
+    row: int
+    id: str
+    field: str
+    value: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """A table of galaxies, one row each, in the units of the field registry.
+
+    Attributes
+    ----------
+    columns : mapping of str to array (n,)
+        Field name to values in the registry's unit. NaN only where the field allows it.
+    ids : array (n,)
+        Original identifiers, untouched.
+    domain : array of str (n,)
+        Where each galaxy comes from, for example ``TNG100-1``.
+    root : array of str (n,) or None
+        The z=0 descendant of each galaxy, unique over domains: the unit of every split. None if unknown.
+    skipped : tuple of Skip
+        Rows of the file that are not here.
+    meta : mapping
+        Provenance: file, sha256, mapping, filters.
+    """
+
+    columns: Mapping[str, NDArray[Any]]
+    ids: NDArray[Any]
+    domain: NDArray[np.str_]
+    root: NDArray[np.str_] | None = None
+    skipped: tuple[Skip, ...] = ()
+    meta: Mapping[str, Any] = default(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        frozen = {}
+        for name, values in self.columns.items():
+            field(name)
+            values = np.array(values)
+            if values.shape != (len(self.ids),):
+                raise DataError(f"column {name!r} has shape {values.shape}", expected=f"({len(self.ids)},)")
+            values.setflags(write=False)
+            frozen[name] = values
+        object.__setattr__(self, "columns", MappingProxyType(frozen))
+        object.__setattr__(self, "domain", np.broadcast_to(np.asarray(self.domain), (len(self.ids),)))
+
+    def __len__(self) -> int:
+        """Return the number of galaxies."""
+        return len(self.ids)
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """Values of one field, shape (n,), in the registry's unit.
+
+        Raises
+        ------
+        DataError
+            If this catalogue has no such column.
+        """
+        try:
+            return self.columns[name]
+        except KeyError:
+            raise DataError(
+                f"the catalogue has no column {name!r}",
+                where=str(self.meta.get("file", "in memory")),
+                expected="one of " + ", ".join(self.columns),
+                advice="add it to the table's mapping, or leave it out of the features",
+            ) from None
+
+    def __contains__(self, name: str) -> bool:
+        """Whether the catalogue has this field."""
+        return name in self.columns
+
+    def features(self, names: Sequence[str]) -> NDArray[np.float64]:
+        """Network inputs.
+
+        Parameters
+        ----------
+        names : sequence of str, length d
+            Field names.
+
+        Returns
+        -------
+        array (n, d) of float64
+            Each field in its registry unit, base-10 logarithm where the registry says ``log``. NaN where the
+            value is missing or a logarithm of zero.
+        """
+        return np.stack([to_feature(name, self[name]) for name in names], axis=1)
+
+    def select(self, which: NDArray[Any]) -> Catalogue:
+        """Return the rows ``which`` (boolean mask (n,) or integer indices) as a new catalogue."""
+        return replace(
+            self,
+            columns={name: values[which] for name, values in self.columns.items()},
+            ids=self.ids[which],
+            domain=self.domain[which],
+            root=None if self.root is None else self.root[which],
+        )
+
+    def complete(self, names: Iterable[str]) -> Catalogue:
+        """Return the rows in which every named field, as a feature, is finite; the rest joins the skip list."""
+        names = list(names)
+        finite = np.isfinite(self.features(names))
+        whole = np.asarray(finite.all(axis=1))
+        skips = [
+            Skip(int(row), str(self.ids[row]), name, str(self[name][row]), "needed as an input, and missing or zero")
+            for row in np.flatnonzero(~whole)
+            for name in names[int(np.argmin(finite[row])) :][:1]
+        ]
+        return replace(self.select(whole), skipped=(*self.skipped, *skips))
+
+
+def concatenate(catalogues: Sequence[Catalogue]) -> Catalogue:
+    """Join catalogues row by row, keeping the columns that all of them have.
+
+    Parameters
+    ----------
+    catalogues : sequence of Catalogue
+        At least one.
+
+    Returns
+    -------
+    Catalogue
+        ``root`` is None if it is unknown in any of them; skip lists are joined.
+    """
+    shared = [name for name in catalogues[0].columns if all(name in other for other in catalogues)]
+    roots = [item.root for item in catalogues if item.root is not None]
+    return Catalogue(
+        columns={name: np.concatenate([item[name] for item in catalogues]) for name in shared},
+        ids=np.concatenate([np.asarray(item.ids).astype(str) for item in catalogues]),
+        domain=np.concatenate([item.domain for item in catalogues]),
+        root=np.concatenate(roots) if len(roots) == len(catalogues) else None,
+        skipped=tuple(skip for item in catalogues for skip in item.skipped),
+        meta={"parts": [dict(item.meta) for item in catalogues]},
+    )

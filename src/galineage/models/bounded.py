@@ -1,0 +1,269 @@
+"""Distributions that live on [0, 1]: truncated mixtures, a truncated spline flow, and a histogram.
+
+A fraction such as f_ex never leaves [0, 1], and 0 and 1 themselves occur (some CAMELS rows have f_ex = 0 exactly),
+so the density must stay finite there. All three are ordinary torch distributions with ``log_prob``, ``cdf``, ``icdf``,
+``mean``, ``variance`` and ``rsample``; batch shape (..., ), event shape ().
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+from zuko.transforms import MonotonicRQSTransform
+
+__all__ = ["Histogram", "TruncatedMixture", "TruncatedSplineFlow", "WidenedLogit"]
+
+_SQRT2 = math.sqrt(2.0)
+_LOG_SQRT_2PI = 0.5 * math.log(2.0 * math.pi)
+_TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class WidenedLogit:
+    """Logit of an interval a little wider than [0, 1], so that 0 and 1 map to finite values.
+
+    ``u = logit((y + margin) / (1 + 2 margin))``. With ``margin = 0.01`` the unit interval becomes [-4.6, 4.6].
+
+    Attributes
+    ----------
+    margin : float
+        Widening at each end; small means closer to a logit, large closer to the identity.
+    """
+
+    margin: float = 0.01
+
+    @property
+    def limit(self) -> float:
+        """Image of 1; the image of 0 is its negative."""
+        return math.log((1 + self.margin) / self.margin)
+
+    def forward(self, y: Tensor) -> Tensor:
+        """Map values in [0, 1] (any shape, no unit) to the real line; NaN stays NaN."""
+        return torch.logit((y + self.margin) / (1 + 2 * self.margin))
+
+    def inverse(self, u: Tensor) -> Tensor:
+        """Map back (any shape, no unit); the result is clamped to [0, 1]."""
+        return (torch.sigmoid(u) * (1 + 2 * self.margin) - self.margin).clamp(0.0, 1.0)
+
+    def log_slope(self, y: Tensor) -> Tensor:
+        """Natural logarithm of du/dy at y in [0, 1] (any shape, no unit)."""
+        v = (y + self.margin) / (1 + 2 * self.margin)
+        return -torch.log(v * (1 - v) * (1 + 2 * self.margin))
+
+
+def _normal_cdf(z: Tensor) -> Tensor:
+    return 0.5 * torch.erfc(-z / _SQRT2)
+
+
+def _normal_icdf(p: Tensor) -> Tensor:
+    return torch.special.ndtri(p.clamp(1e-7, 1 - 1e-7))
+
+
+class _UnitInterval(Distribution):
+    """What the distributions on [0, 1] share: support, sampling, moments by quadrature of the quantile function."""
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+    support = constraints.unit_interval
+    has_rsample = True
+
+    _nodes: ClassVar[int] = 64
+
+    def _moments(self) -> tuple[Tensor, Tensor]:
+        # E[y^k] is the integral of quantile(p)^k over p in [0, 1]; the midpoint rule never touches the ends
+        p = (torch.arange(self._nodes, dtype=torch.get_default_dtype()) + 0.5) / self._nodes
+        values = self.icdf(p.reshape(-1, *([1] * len(self.batch_shape))))
+        return values.mean(0), values.var(0, unbiased=False)
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean, batch shape, no unit."""
+        return self._moments()[0]
+
+    @property
+    def variance(self) -> Tensor:
+        """Variance, batch shape, no unit."""
+        return self._moments()[1]
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        """Draw samples of shape ``sample_shape + batch_shape``, all in [0, 1]."""
+        shape = self._extended_shape(torch.Size(sample_shape))
+        return self.icdf(torch.rand(shape))
+
+
+class TruncatedMixture(_UnitInterval):
+    """Mixture of normals in widened-logit space, each truncated to [0, 1].
+
+    Parameters
+    ----------
+    logits : Tensor (..., K)
+        Unnormalised log weights.
+    loc : Tensor (..., K)
+        Locations in the space of ``link``; inside its range, so that every component keeps a good part of its mass.
+    scale : Tensor (..., K)
+        Standard deviations in the space of ``link``, positive.
+    link : WidenedLogit
+        The map from [0, 1].
+    """
+
+    def __init__(self, logits: Tensor, loc: Tensor, scale: Tensor, link: WidenedLogit) -> None:
+        self.log_weights = torch.log_softmax(logits, dim=-1)
+        self.loc, self.scale, self.link = loc, scale, link
+        self._low = _normal_cdf((-link.limit - loc) / scale)
+        self._mass = _normal_cdf((link.limit - loc) / scale) - self._low
+        super().__init__(loc.shape[:-1], validate_args=False)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log density at ``value`` (broadcastable to the batch shape, no unit); NaN gives NaN, outside -inf."""
+        inside = (value >= 0) & (value <= 1)
+        y = value.clamp(0, 1)
+        z = (self.link.forward(y).unsqueeze(-1) - self.loc) / self.scale
+        parts = self.log_weights - 0.5 * z * z - self.scale.log() - self._mass.clamp_min(_TINY).log()
+        density = torch.logsumexp(parts, dim=-1) - _LOG_SQRT_2PI + self.link.log_slope(y)
+        return torch.where(inside | value.isnan(), density, -torch.inf)
+
+    def cdf(self, value: Tensor) -> Tensor:
+        """Probability below ``value`` (broadcastable to the batch shape, no unit)."""
+        z = (self.link.forward(value.clamp(0, 1)).unsqueeze(-1) - self.loc) / self.scale
+        parts = (_normal_cdf(z) - self._low) / self._mass.clamp_min(_TINY)
+        return (self.log_weights.exp() * parts).sum(-1).clamp(0, 1)
+
+    def _component_icdf(self, p: Tensor) -> Tensor:
+        u = self.loc + self.scale * _normal_icdf(self._low + p * self._mass)
+        return self.link.inverse(u)
+
+    def icdf(self, value: Tensor) -> Tensor:
+        """Quantile at probability ``value`` (broadcastable to the batch shape), by bisection to 1e-6."""
+        shape = torch.broadcast_shapes(value.shape, self.batch_shape)
+        low, high = torch.zeros(shape), torch.ones(shape)
+        for _ in range(20):
+            middle = 0.5 * (low + high)
+            below = self.cdf(middle) < value
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        return 0.5 * (low + high)
+
+    def _moments(self) -> tuple[Tensor, Tensor]:
+        # per component the quantile function is closed, so no root finding is needed
+        p = (torch.arange(self._nodes, dtype=self.loc.dtype) + 0.5) / self._nodes
+        values = self._component_icdf(p.reshape(-1, *([1] * self.loc.dim())))
+        weights = self.log_weights.exp()
+        mean = (weights * values.mean(0)).sum(-1)
+        return mean, ((weights * (values * values).mean(0)).sum(-1) - mean * mean).clamp_min(1e-12)
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        """Draw samples of shape ``sample_shape + batch_shape``, all in [0, 1]."""
+        shape = self._extended_shape(torch.Size(sample_shape))
+        which = torch.distributions.Categorical(logits=self.log_weights).sample(torch.Size(sample_shape))
+        values = self._component_icdf(torch.rand(shape).unsqueeze(-1))
+        return values.gather(-1, which.unsqueeze(-1)).squeeze(-1)
+
+
+class TruncatedSplineFlow(_UnitInterval):
+    """A conditional normalising flow in one dimension, truncated to [0, 1].
+
+    ``y`` goes through ``link``, an affine map and a monotonic rational-quadratic spline (Durkan+2019, in zuko) to a
+    standard normal, which is truncated to the image of [0, 1].
+
+    Parameters
+    ----------
+    loc, scale : Tensor (...)
+        Affine map in the space of ``link``; scale positive.
+    widths, heights : Tensor (..., K)
+        Unnormalised bin sizes of the spline.
+    derivatives : Tensor (..., K - 1)
+        Unnormalised slopes at its inner knots.
+    link : WidenedLogit
+        The map from [0, 1].
+    """
+
+    def __init__(
+        self, loc: Tensor, scale: Tensor, widths: Tensor, heights: Tensor, derivatives: Tensor, link: WidenedLogit
+    ) -> None:
+        self.loc, self.scale, self.link = loc, scale, link
+        self.spline = MonotonicRQSTransform(widths, heights, derivatives)
+        self._low = _normal_cdf(self._to_normal(torch.full_like(loc, -link.limit))[0])
+        self._mass = _normal_cdf(self._to_normal(torch.full_like(loc, link.limit))[0]) - self._low
+        super().__init__(loc.shape, validate_args=False)
+
+    def _to_normal(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        z, slope = self.spline.call_and_ladj((u - self.loc) / self.scale)
+        return z, slope - self.scale.log()
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log density at ``value`` (broadcastable to the batch shape, no unit); NaN gives NaN, outside -inf."""
+        inside = (value >= 0) & (value <= 1)
+        y = value.clamp(0, 1)
+        z, slope = self._to_normal(self.link.forward(y))
+        density = -0.5 * z * z - _LOG_SQRT_2PI + slope + self.link.log_slope(y) - self._mass.clamp_min(_TINY).log()
+        return torch.where(inside | value.isnan(), density, -torch.inf)
+
+    def cdf(self, value: Tensor) -> Tensor:
+        """Probability below ``value`` (broadcastable to the batch shape, no unit)."""
+        z, _ = self._to_normal(self.link.forward(value.clamp(0, 1)))
+        return ((_normal_cdf(z) - self._low) / self._mass.clamp_min(_TINY)).clamp(0, 1)
+
+    def icdf(self, value: Tensor) -> Tensor:
+        """Quantile at probability ``value`` (broadcastable to the batch shape), in closed form."""
+        z = _normal_icdf(self._low + value * self._mass)
+        return self.link.inverse(self.loc + self.scale * self.spline.inv(z))
+
+
+class Histogram(_UnitInterval):
+    """Piecewise constant density on [0, 1]: the predictive distribution of trees and splines.
+
+    Parameters
+    ----------
+    probabilities : Tensor (..., B)
+        Probability of each bin, summing to 1.
+    edges : Tensor (B + 1,)
+        Bin edges from 0 to 1, increasing.
+    """
+
+    def __init__(self, probabilities: Tensor, edges: Tensor) -> None:
+        self.probabilities, self.edges = probabilities, edges
+        self.widths = edges.diff()
+        zero = torch.zeros_like(probabilities[..., :1])
+        self._cumulative = torch.cat([zero, probabilities.cumsum(-1)], dim=-1)
+        super().__init__(probabilities.shape[:-1], validate_args=False)
+
+    def _bin(self, value: Tensor) -> Tensor:
+        return (torch.bucketize(value, self.edges, right=True) - 1).clamp(0, len(self.widths) - 1)
+
+    def _take(self, table: Tensor, index: Tensor) -> Tensor:
+        shape = torch.broadcast_shapes(index.shape, self.batch_shape)
+        return table.expand(*shape, table.shape[-1]).gather(-1, index.expand(shape).unsqueeze(-1)).squeeze(-1)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log density at ``value`` (broadcastable to the batch shape, no unit); outside -inf."""
+        index = self._bin(value)
+        density = self._take(self.probabilities, index) / self.widths[index]
+        inside = (value >= 0) & (value <= 1)
+        return torch.where(inside, density.clamp_min(_TINY).log(), -torch.inf)
+
+    def cdf(self, value: Tensor) -> Tensor:
+        """Probability below ``value`` (broadcastable to the batch shape, no unit)."""
+        value = value.clamp(0, 1)
+        index = self._bin(value)
+        part = (value - self.edges[index]) / self.widths[index]
+        return (self._take(self._cumulative, index) + part * self._take(self.probabilities, index)).clamp(0, 1)
+
+    def icdf(self, value: Tensor) -> Tensor:
+        """Quantile at probability ``value`` (broadcastable to the batch shape), exact."""
+        shape = torch.broadcast_shapes(value.shape, self.batch_shape)
+        p = value.expand(shape)
+        lead = len(shape) - len(self.batch_shape)
+        flat = p.reshape(-1, *self.batch_shape) if lead else p.unsqueeze(0)
+        index = torch.searchsorted(self._cumulative, flat.movedim(0, -1).contiguous(), right=True).movedim(-1, 0)
+        index = (index - 1).clamp(0, len(self.widths) - 1).reshape(shape)
+        inside = (p - self._take(self._cumulative, index)) / self._take(self.probabilities, index).clamp_min(_TINY)
+        return (self.edges[index] + inside.clamp(0, 1) * self.widths[index]).clamp(0, 1)
+
+    def _moments(self) -> tuple[Tensor, Tensor]:
+        low, high = self.edges[:-1], self.edges[1:]
+        mean = self.probabilities @ (0.5 * (low + high))
+        square = self.probabilities @ ((high**3 - low**3) / (3 * self.widths))
+        return mean, (square - mean * mean).clamp_min(1e-12)

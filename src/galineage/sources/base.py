@@ -1,0 +1,45 @@
+"""What every source of galaxies can do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from galineage.galaxy import Catalogue
+
+__all__ = ["Source"]
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A place that galaxies come from.
+
+    Attributes
+    ----------
+    name : str
+        What messages and reports call it.
+    domain : str
+        Domain of its galaxies.
+    """
+
+    @property
+    def name(self) -> str:
+        """What messages and reports call it."""
+
+    @property
+    def domain(self) -> str:
+        """Domain of its galaxies."""
+
+    def read(self) -> Catalogue:
+        """Read every usable galaxy.
+
+        Returns
+        -------
+        Catalogue
+            Columns in registry units; rows that cannot be used are in its skip list.
+
+        Raises
+        ------
+        FileFormatError, DataError
+            If no galaxy can be read.
+        """

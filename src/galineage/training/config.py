@@ -1,0 +1,93 @@
+"""Settings of a training run, frozen and hashed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from galineage.errors import ConfigError
+
+__all__ = ["TrainConfig"]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a network ensemble is trained.
+
+    Defaults follow Angeloudi+2023 where it says something (Adam, gradient clipping at 1, patience 25, at most 500
+    epochs); learning rate and batch size are ours. `TrainConfig.published` is the paper's choice throughout.
+
+    Attributes
+    ----------
+    learning_rate : float
+        Of Adam.
+    batch_size : int
+        Galaxies per step and member.
+    max_epochs, patience : int
+        Longest run, and epochs without a better validation loss after which a member stops. Each member keeps the
+        weights of its own best epoch.
+    clip_norm : float
+        Largest gradient norm per member.
+    weight_decay : float
+        L2 penalty of Adam.
+    validation : float
+        Fraction of the training rows held for early stopping, in (0, 1).
+    validation_split : {"own", "shared"}
+        ``own``: every member holds out its own galaxies, so that the ensemble as a whole sees all of them.
+        ``shared``: one validation set for all, as published.
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:0``.
+    checkpoint_every : int
+        Epochs between full-state checkpoints (if a folder is given).
+    seed : int
+        Seed of splits, batches and dropout.
+    """
+
+    learning_rate: float = 3e-3
+    batch_size: int = 512
+    max_epochs: int = 500
+    patience: int = 25
+    clip_norm: float = 1.0
+    weight_decay: float = 0.0
+    validation: float = 0.12
+    validation_split: Literal["own", "shared"] = "own"
+    device: str = "auto"
+    checkpoint_every: int = 10
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        bounds = {
+            "learning_rate": (1e-8, 10.0),
+            "batch_size": (1, 10**7),
+            "max_epochs": (1, 10**6),
+            "patience": (1, 10**6),
+            "clip_norm": (1e-6, 1e9),
+            "weight_decay": (0.0, 1.0),
+            "validation": (0.01, 0.9),
+            "checkpoint_every": (1, 10**6),
+            "seed": (0, 2**62),
+        }
+        for name, (low, high) in bounds.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ConfigError(f"{name} is {value}", expected=f"{low:g} to {high:g}")
+        if self.validation_split not in ("own", "shared"):
+            raise ConfigError(f"validation_split is {self.validation_split!r}", expected="own or shared")
+
+    @classmethod
+    def published(cls, **changes: Any) -> TrainConfig:
+        """Return the set-up of Angeloudi+2023: Adam 1e-3, batch 128, one validation set of 10 in 85 parts."""
+        settings: dict[str, Any] = {
+            "learning_rate": 1e-3,
+            "batch_size": 128,
+            "validation": 0.10 / 0.85,
+            "validation_split": "shared",
+        }
+        return cls(**{**settings, **changes})
+
+    def digest(self) -> str:
+        """Return a hash of everything that changes the result: all settings but the checkpoint interval."""
+        values = {name: value for name, value in asdict(self).items() if name != "checkpoint_every"}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
