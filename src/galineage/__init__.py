@@ -1,3 +1,63 @@
-"""galineage: how a galaxy was assembled, inferred from what can be observed."""
+"""galineage: how a galaxy was assembled, inferred from what can be observed.
+
+The public names below are loaded when they are first used, so that ``import galineage`` is fast.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+_PUBLIC = {
+    "FIELDS": "galineage.fields",
+    "Bundle": "galineage.models.bundle",
+    "Catalogue": "galineage.galaxy",
+    "Posterior": "galineage.posterior",
+    "TrainConfig": "galineage.training.config",
+    "evaluate": "galineage.evaluation.assess",
+    "load": "galineage.models.bundle",
+    "make_toy": "galineage.toy",
+    "open_source": "galineage.sources",
+    "predict": "galineage.prediction",
+    "report": "galineage.study.report",
+    "run_study": "galineage.study.report",
+    "save": "galineage.models.bundle",
+    "train": "galineage.training.ensemble",
+    "write_table": "galineage.tables",
+}
+
+__all__ = [*_PUBLIC]
+
+if TYPE_CHECKING:
+    from galineage.evaluation.assess import evaluate as evaluate
+    from galineage.fields import FIELDS as FIELDS
+    from galineage.galaxy import Catalogue as Catalogue
+    from galineage.models.bundle import Bundle as Bundle
+    from galineage.models.bundle import load as load
+    from galineage.models.bundle import save as save
+    from galineage.posterior import Posterior as Posterior
+    from galineage.prediction import predict as predict
+    from galineage.sources import open_source as open_source
+    from galineage.study.report import report as report
+    from galineage.study.report import run_study as run_study
+    from galineage.tables import write_table as write_table
+    from galineage.toy import make_toy as make_toy
+    from galineage.training.config import TrainConfig as TrainConfig
+    from galineage.training.ensemble import train as train
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first asked for."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'galineage' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(_PUBLIC[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names and the version."""
+    return sorted([*_PUBLIC, "__version__"])

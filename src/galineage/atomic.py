@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from galineage.errors import FileFormatError
+from galineage.errors import FileFormatError, GalineageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,6 +59,8 @@ def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
         _sync(temporary)
         temporary.replace(final)
         _sync(final.parent)
+    except GalineageError:
+        raise  # some are OSErrors, and already say what is wrong
     except OSError as error:
         raise _cannot_write(final, error) from error
     finally:

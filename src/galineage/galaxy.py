@@ -82,7 +82,26 @@ class Catalogue:
             values.setflags(write=False)
             frozen[name] = values
         object.__setattr__(self, "columns", MappingProxyType(frozen))
-        object.__setattr__(self, "domain", np.broadcast_to(np.asarray(self.domain), (len(self.ids),)))
+        for name in ("ids", "domain", "root"):
+            values = getattr(self, name)
+            if values is not None:
+                object.__setattr__(self, name, self._label(name, values))
+        object.__setattr__(self, "meta", MappingProxyType(dict(self.meta)))
+
+    def _label(self, name: str, values: Any) -> NDArray[Any]:
+        """Return labels as a frozen array of the catalogue's length (n,)."""
+        labels = np.array(values)
+        if name == "domain" and labels.ndim == 0:
+            labels = np.full(len(self.ids), labels)
+        if labels.shape != (len(self.ids),):
+            raise DataError(f"{name} has shape {labels.shape}", expected=f"({len(self.ids)},)")
+        labels.setflags(write=False)
+        return labels
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # a mapping proxy cannot be sent to another process
+        parts = (dict(self.columns), self.ids, self.domain, self.root, self.skipped, dict(self.meta))
+        return (Catalogue, parts)
 
     def __len__(self) -> int:
         """Return the number of galaxies."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from galineage.errors import DataError
+from galineage.models.bounded import WidenedLogit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,9 +20,10 @@ __all__ = ["Posterior"]
 
 _BISECTIONS = 22
 _MODE_GRID = 193
-_MODE_ZOOMS = 2
+_MODE_ZOOMS = 3
 _ZOOM_POINTS = 17
 _CRPS_NODES = 129
+_REACH = 8.0
 
 
 class Posterior:
@@ -31,9 +33,12 @@ class Posterior:
     ----------
     members : Distribution
         Batch shape (E, n) for E members and n galaxies, event shape (), as estimators return it.
-    low, high : float
-        Range searched for quantiles and modes of an unbounded distribution, in the target's unit. Bounded
-        distributions use their own support.
+
+    Attributes
+    ----------
+    low, high : Tensor (n,)
+        Range searched for quantiles and modes, in the target's unit: the support of bounded distributions, otherwise
+        8 standard deviations around every member's mean.
 
     Raises
     ------
@@ -47,7 +52,7 @@ class Posterior:
     distribution function, to a part in 4 million of the range.
     """
 
-    def __init__(self, members: Distribution, low: float = -2.0, high: float = 3.0) -> None:
+    def __init__(self, members: Distribution) -> None:
         if len(members.batch_shape) != 2 or members.event_shape:
             raise DataError(
                 f"a distribution of batch shape {tuple(members.batch_shape)} and event shape "
@@ -55,12 +60,16 @@ class Posterior:
                 expected="batch shape (members, galaxies), event shape ()",
             )
         self.members = members
-        bounded = members.support is torch.distributions.constraints.unit_interval
-        self.low, self.high = (0.0, 1.0) if bounded else (low, high)
+        self._bounded = members.support is torch.distributions.constraints.unit_interval
+        if self._bounded:
+            self.low, self.high = torch.zeros(len(self)), torch.ones(len(self))
+        else:
+            means, reach = members.mean, _REACH * members.stddev
+            self.low, self.high = (means - reach).amin(dim=0), (means + reach).amax(dim=0)
         self._refuse_nan()
 
     def _refuse_nan(self) -> None:
-        middle = self.members.cdf(torch.full((1, 1), 0.5 * (self.low + self.high)))
+        middle = self.members.cdf(0.5 * (self.low + self.high))
         bad = torch.isnan(middle).any(dim=0)
         if bool(bad.any()):
             raise DataError(
@@ -140,7 +149,7 @@ class Posterior:
         if not bool(((p > 0) & (p < 1)).all()):
             raise DataError(f"probabilities are {p.flatten().tolist()[:5]}", expected="strictly between 0 and 1")
         shape = torch.broadcast_shapes(p.shape, (1, len(self)))
-        low, high = torch.full(shape, self.low), torch.full(shape, self.high)
+        low, high = self.low.expand(shape), self.high.expand(shape)
         for _ in range(_BISECTIONS):
             middle = 0.5 * (low + high)
             below = self.cdf(middle) < p
@@ -150,19 +159,30 @@ class Posterior:
     def map(self) -> Tensor:
         """Mode of the mixture, shape (n,), in the target's unit.
 
-        The highest point of a grid (the interior of its cells included) refined by two zooms, to 2e-5 of the range.
+        The highest point of a grid, which crowds where the members can be narrow, refined by zooms to 2e-5 of the
+        range.
         """
-        step = (self.high - self.low) / (_MODE_GRID - 1)
-        best = self._highest(torch.linspace(self.low, self.high, _MODE_GRID)[:, None].expand(-1, len(self)))
+        step = torch.full((len(self),), 1 / (_MODE_GRID - 1))
+        grid = torch.linspace(0, 1, _MODE_GRID)[:, None].expand(-1, len(self))
+        if not self._bounded:  # a narrow member may hide between two points of the grid
+            grid = torch.cat([grid, (self.members.mean - self.low) / (self.high - self.low)])
+        best = self._highest(grid)
         for _ in range(_MODE_ZOOMS):
-            around = best + torch.linspace(-step, step, _ZOOM_POINTS)[:, None]
-            best = self._highest(around.clamp(self.low, self.high))
-            step *= 2 / (_ZOOM_POINTS - 1)
-        return best
+            around = best + torch.linspace(-1, 1, _ZOOM_POINTS)[:, None] * step
+            best = self._highest(around.clamp(0, 1))
+            step = step * (2 / (_ZOOM_POINTS - 1))
+        return self._place(best)
 
-    def _highest(self, points: Tensor) -> Tensor:
-        density = self.log_prob(points)
-        return points.gather(0, density.argmax(dim=0, keepdim=True)).squeeze(0)
+    def _place(self, part: Tensor) -> Tensor:
+        """Turn a part of the way along the search range into the target's unit; finer near 0 and 1 if bounded."""
+        if self._bounded:
+            link = WidenedLogit()
+            return link.inverse((2 * part - 1) * link.limit)
+        return self.low + part * (self.high - self.low)
+
+    def _highest(self, parts: Tensor) -> Tensor:
+        density = self.log_prob(self._place(parts))
+        return parts.gather(0, density.argmax(dim=0, keepdim=True)).squeeze(0)
 
     def sample(self, draws: int, seed: int = 0) -> Tensor:
         """Draw samples, shape (draws, n), in the target's unit; all inside the support of the members.
@@ -170,7 +190,7 @@ class Posterior:
         Every draw picks a member at random, then a value of that member. The global random state is left alone.
         """
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the GPUs too
             values = self.members.sample((draws,))
             which = torch.randint(values.shape[1], (draws, 1, values.shape[2]))
         return values.gather(1, which).squeeze(1)

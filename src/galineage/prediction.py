@@ -77,7 +77,7 @@ def summarise(
     DataError
         If a posterior is NaN.
     """
-    rows = torch.as_tensor(np.asarray(x), dtype=torch.float32)
+    rows = torch.from_numpy(np.array(x, dtype=np.float32))
     parts: dict[str, list[Tensor]] = {}
     with torch.inference_mode():
         for start in bar(range(0, len(rows), _BATCH), label="predict", show=progress):

@@ -8,7 +8,7 @@ from galineage.errors import DataError
 from galineage.fields import SOLAR_METALLICITY, field
 from galineage.galaxy import Catalogue
 from galineage.toy import compare
-from galineage.toy.suites import make_suite
+from galineage.toy.suites import make_toy
 
 
 def test_bands_by_hand():
@@ -27,7 +27,7 @@ def test_bands_refuse_what_is_not_there():
 
 
 def test_draw_functions_return_their_axes_with_labels():
-    catalogue = make_suite("toy-a", 400, 0)
+    catalogue = make_toy("toy-a", 400, 0)
     axes = Figure().subplots()
     assert compare.draw_bands(axes, {"toy-a": compare.bands(catalogue, "r_half")}) is axes
     assert axes.get_ylabel() == field("r_half").axis

@@ -12,19 +12,19 @@ from galineage.errors import ConfigError
 from galineage.fields import field
 from galineage.toy.compare import LOG_MASS_EDGES, TNG100, bands
 from galineage.toy.observables import virial_growth
-from galineage.toy.suites import BLOCK, SUITES, Suite, make_suite, write_suite
+from galineage.toy.suites import BLOCK, SUITES, Suite, make_toy, write_toy
 
 FEATURES = ["mstar", "metallicity", "age", "r_half", "spin"]
 
 
 @pytest.fixture(scope="module")
 def pair():
-    return {name: make_suite(name, 12_000, 11) for name in ("toy-a", "toy-b")}
+    return {name: make_toy(name, 12_000, 11) for name in ("toy-a", "toy-b")}
 
 
 @pytest.mark.parametrize("name", SUITES)
 def test_every_value_is_in_the_registry_range(name):
-    catalogue = make_suite(name, 6000, 3)
+    catalogue = make_toy(name, 6000, 3)
     for column, values in catalogue.columns.items():
         assert field(column).in_range(values.astype(float)).all(), column
     assert (catalogue["mstar"] >= 1e10).all()
@@ -32,7 +32,7 @@ def test_every_value_is_in_the_registry_range(name):
 
 @pytest.mark.parametrize("name", SUITES)
 def test_catalogue_says_it_is_a_toy(name):
-    catalogue = make_suite(name, 5, 0)
+    catalogue = make_toy(name, 5, 0)
     assert catalogue.meta["toy"] is True
     assert set(catalogue.domain) == {name}
     assert catalogue.ids.tolist() == [0, 1, 2, 3, 4]
@@ -44,7 +44,7 @@ def test_catalogue_says_it_is_a_toy(name):
 @given(n=st.integers(1, 60), seed=st.integers(0, 2**40), name=st.sampled_from(sorted(SUITES)))
 @settings(max_examples=15, deadline=None)
 def test_any_number_and_seed_give_the_same_numbers_twice(n, seed, name):
-    first, second = make_suite(name, n, seed), make_suite(name, n, seed)
+    first, second = make_toy(name, n, seed), make_toy(name, n, seed)
     assert len(first) == n
     for column in first.columns:
         np.testing.assert_array_equal(first[column], second[column])
@@ -52,13 +52,13 @@ def test_any_number_and_seed_give_the_same_numbers_twice(n, seed, name):
 
 
 def test_seeds_and_suites_are_independent():
-    masses = [make_suite(*which)["mstar"] for which in (("toy-a", 50, 0), ("toy-a", 50, 1), ("toy-b", 50, 0))]
+    masses = [make_toy(*which)["mstar"] for which in (("toy-a", 50, 0), ("toy-a", 50, 1), ("toy-b", 50, 0))]
     assert not set(masses[0]) & set(masses[1])
     assert not set(masses[0]) & set(masses[2])
 
 
 def test_blocks_join_without_a_seam():
-    catalogue = make_suite("toy-a", BLOCK + 3, 0)
+    catalogue = make_toy("toy-a", BLOCK + 3, 0)
     assert len(catalogue) == BLOCK + 3
     assert len(np.unique(catalogue["mstar"])) == BLOCK + 3
 
@@ -143,7 +143,7 @@ def test_a_hundred_thousand_galaxies_in_under_a_minute():
     from time import perf_counter
 
     start = perf_counter()
-    catalogue = make_suite("toy-a", 100_000, 0)
+    catalogue = make_toy("toy-a", 100_000, 0)
     assert perf_counter() - start < 60
     for column, values in catalogue.columns.items():
         assert field(column).in_range(values.astype(float)).all(), column
@@ -155,7 +155,7 @@ def test_a_hundred_thousand_galaxies_in_under_a_minute():
 )
 def test_bad_requests_say_what_is_accepted(arguments, message):
     with pytest.raises(ConfigError, match=message):
-        make_suite(*arguments)
+        make_toy(*arguments)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_suites_validate_themselves(change):
 def test_a_suite_is_one_entry(monkeypatch):
     monkeypatch.setitem(SUITES, "toy-test", dataclasses.replace(SUITES["toy-b"], size_norm=2.0))
     assert isinstance(SUITES["toy-test"], Suite)
-    assert set(make_suite("toy-test", 3, 0).domain) == {"toy-test"}
+    assert set(make_toy("toy-test", 3, 0).domain) == {"toy-test"}
 
 
 @pytest.mark.parametrize("suffix", ["ecsv", "parquet"])
@@ -177,7 +177,7 @@ def test_written_table_has_units_and_descriptions(tmp_path, pair, suffix):
     from galineage.tables import read_table
 
     catalogue = pair["toy-a"].select(np.arange(40))
-    write_suite(catalogue, tmp_path / f"toy-a.{suffix}")
+    write_toy(catalogue, tmp_path / f"toy-a.{suffix}")
     table = read_table(tmp_path / f"toy-a.{suffix}")
     assert table.colnames[:3] == ["GalaxyID", "Snapshot", "RootID"]
     assert str(table["r_half"].unit) == "kpc"
@@ -190,7 +190,7 @@ def test_readers_give_the_suite_back(tmp_path, pair, suffix):
     from galineage.sources import open_source
 
     catalogue = pair["toy-b"].select(np.arange(60))
-    write_suite(catalogue, tmp_path / f"toy-b.{suffix}")
+    write_toy(catalogue, tmp_path / f"toy-b.{suffix}")
     back = open_source(tmp_path / f"toy-b.{suffix}").read()
     assert set(back.columns) == set(catalogue.columns)
     assert not back.skipped

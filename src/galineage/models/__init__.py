@@ -85,5 +85,7 @@ def make_estimator(
         arguments.update(members=members, seed=seed)
     try:
         return ESTIMATORS[kind](features, target, **arguments)
-    except TypeError as error:
+    except ConfigError:
+        raise
+    except (TypeError, ValueError) as error:
         raise ConfigError(f"model {name!r}: {error}") from error

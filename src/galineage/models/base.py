@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 
     from torch.distributions import Distribution
 
-__all__ = ["DirectEstimator", "Estimator"]
+__all__ = ["DirectEstimator", "Estimator", "require_counts"]
+
+
+def require_counts(least: int = 1, **values: Any) -> None:
+    """Raise `ConfigError` unless every named setting is a whole number (no unit) and not below ``least``."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ConfigError(f"{name} is {value!r}", expected=f"a whole number, {least} or more")
 
 
 class Estimator(nn.Module, ABC):
@@ -47,11 +54,20 @@ class Estimator(nn.Module, ABC):
         self.target = field(target).name
         if not self.features:
             raise ConfigError("no features given", expected="at least one field name", advice="e.g. mstar age r_half")
-        if members < 1:
-            raise ConfigError(f"members is {members}", expected="1 or more")
+        require_counts(members=members)
         self.members = members
         self.register_buffer("center", torch.zeros(len(self.features)))
         self.register_buffer("spread", torch.ones(len(self.features)))
+
+    def require_fraction(self) -> None:
+        """Raise `ConfigError` if the target is not bounded by 0 and 1, for estimators that live there."""
+        target = field(self.target)
+        if target.low < 0 or target.high > 1:
+            raise ConfigError(
+                f"the target {target.name!r} is not a fraction, and this estimator lives on [0, 1]",
+                expected=f"a field with the range 0 to 1; this one has {target.range_text}",
+                advice="use model 'paper', whose Gaussian head is unbounded",
+            )
 
     @abstractmethod
     def forward(self, context: Tensor) -> Distribution:
@@ -86,6 +102,7 @@ class Estimator(nn.Module, ABC):
         DataError
             If a feature is not finite or does not vary.
         """
+        self.refuse_other_width(x)
         if not torch.isfinite(x).all():
             row = int((~torch.isfinite(x).all(dim=1)).nonzero()[0])
             raise DataError(
@@ -110,8 +127,17 @@ class Estimator(nn.Module, ABC):
         """
         self.load_state_dict(tensors)
 
+    def refuse_other_width(self, context: Tensor) -> None:
+        """Raise `DataError` unless the context has one column (..., d) for each feature."""
+        if context.dim() < 2 or context.shape[-1] != len(self.features):
+            raise DataError(
+                f"features of shape {tuple(context.shape)} were given",
+                expected=f"(galaxies, {len(self.features)}): " + ", ".join(self.features),
+            )
+
     def scaled(self, context: Tensor) -> Tensor:
         """Return the context in scaled units, shape (E, n, d), without copying rows for the members."""
+        self.refuse_other_width(context)
         z = (context - self.center) / self.spread
         return z.expand(self.members, *z.shape) if z.dim() == 2 else z
 
@@ -119,8 +145,18 @@ class Estimator(nn.Module, ABC):
 class DirectEstimator(Estimator):
     """An estimator that is fitted in one call instead of by gradient descent.
 
-    It is single, and its buffers may have any length.
+    It is single, lives on [0, 1], and its buffers may have any length.
     """
+
+    def __init__(self, features: Sequence[str], target: str = "f_ex") -> None:
+        super().__init__(features, target)
+        self.require_fraction()
+
+    def rows(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the context as rows (n, d), registry units or dex, and which rows (n,) hold a NaN."""
+        self.refuse_other_width(context)
+        x = context.reshape(-1, context.shape[-1])
+        return x, x.isnan().any(dim=1)
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
         """Put saved buffers back, whatever their length; raises RuntimeError if names or kinds differ."""

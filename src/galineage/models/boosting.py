@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from galineage.models.base import DirectEstimator
+from galineage.errors import ConfigError
+from galineage.models.base import DirectEstimator, require_counts
 from galineage.models.residuals import ResidualShape
 from galineage.models.trees import TreeTables
 
@@ -47,7 +48,10 @@ class BoostedTrees(DirectEstimator):
         self, features: Sequence[str], target: str = "f_ex", *, rounds: int = 300, rate: float = 0.05, depth: int = 4
     ) -> None:
         super().__init__(features, target)
-        self.rounds, self.rate, self.depth = int(rounds), float(rate), int(depth)
+        require_counts(rounds=rounds, depth=depth)
+        if not 0 < rate <= 1:
+            raise ConfigError(f"rate is {rate}", expected="above 0, up to 1")
+        self.rounds, self.rate, self.depth = rounds, float(rate), depth
         self.location, self.log_scale, self.shape = TreeTables(), TreeTables(), ResidualShape()
         self.register_buffer("offsets", torch.zeros(2, dtype=torch.float64))
 
@@ -97,4 +101,6 @@ class BoostedTrees(DirectEstimator):
 
     def forward(self, context: Tensor) -> Distribution:
         """Condition on features (n, d); batch shape (1, n), see `Estimator.forward`."""
-        return self.shape(*self._predict(context.reshape(-1, context.shape[-1])))
+        x, missing = self.rows(context)
+        location, scale = self._predict(x)
+        return self.shape(location.masked_fill(missing, torch.nan), scale)

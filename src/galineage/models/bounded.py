@@ -7,10 +7,12 @@ so the density must stay finite there. All three are ordinary torch distribution
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
@@ -44,7 +46,8 @@ class WidenedLogit:
 
     def forward(self, y: Tensor) -> Tensor:
         """Map values in [0, 1] (any shape, no unit) to the real line; NaN stays NaN."""
-        return torch.logit((y + self.margin) / (1 + 2 * self.margin))
+        # 1 - y is exact near 1, so that both ends keep all digits
+        return torch.log(y + self.margin) - torch.log((1 - y) + self.margin)
 
     def inverse(self, u: Tensor) -> Tensor:
         """Map back (any shape, no unit); the result is clamped to [0, 1]."""
@@ -52,8 +55,7 @@ class WidenedLogit:
 
     def log_slope(self, y: Tensor) -> Tensor:
         """Natural logarithm of du/dy at y in [0, 1] (any shape, no unit)."""
-        v = (y + self.margin) / (1 + 2 * self.margin)
-        return -torch.log(v * (1 - v) * (1 + 2 * self.margin))
+        return math.log(1 + 2 * self.margin) - torch.log((y + self.margin) * ((1 - y) + self.margin))
 
 
 def _normal_cdf(z: Tensor) -> Tensor:
@@ -61,7 +63,20 @@ def _normal_cdf(z: Tensor) -> Tensor:
 
 
 def _normal_icdf(p: Tensor) -> Tensor:
-    return torch.special.ndtri(p.clamp(1e-7, 1 - 1e-7))
+    return torch.special.ndtri(p.clamp(1e-30, 1 - 1e-7))
+
+
+@functools.cache
+def _quadrature() -> tuple[list[float], list[float]]:
+    """Nodes and weights of Gauss-Legendre's rule on [0, 1], shape (64,): they crowd at the ends, where tails are."""
+    nodes, weights = np.polynomial.legendre.leggauss(64)
+    return (0.5 * (nodes + 1)).tolist(), (0.5 * weights).tolist()
+
+
+def _rule(like: Tensor, dimensions: int) -> tuple[Tensor, Tensor]:
+    shape = (-1, *([1] * dimensions))
+    p, weights = (torch.tensor(part, dtype=like.dtype, device=like.device).view(shape) for part in _quadrature())
+    return p, weights
 
 
 class _UnitInterval(Distribution):
@@ -71,13 +86,12 @@ class _UnitInterval(Distribution):
     support = constraints.unit_interval
     has_rsample = True
 
-    _nodes: ClassVar[int] = 64
-
     def _moments(self) -> tuple[Tensor, Tensor]:
-        # E[y^k] is the integral of quantile(p)^k over p in [0, 1]; the midpoint rule never touches the ends
-        p = (torch.arange(self._nodes, dtype=torch.get_default_dtype()) + 0.5) / self._nodes
-        values = self.icdf(p.reshape(-1, *([1] * len(self.batch_shape))))
-        return values.mean(0), values.var(0, unbiased=False)
+        # E[y^k] is the integral of quantile(p)^k over p in [0, 1]; the rule never touches the ends
+        p, weights = _rule(torch.empty(()), len(self.batch_shape))
+        values = self.icdf(p)
+        mean = (weights * values).sum(0)
+        return mean, (weights * (values - mean) ** 2).sum(0)
 
     @property
     def mean(self) -> Tensor:
@@ -148,11 +162,12 @@ class TruncatedMixture(_UnitInterval):
 
     def _moments(self) -> tuple[Tensor, Tensor]:
         # per component the quantile function is closed, so no root finding is needed
-        p = (torch.arange(self._nodes, dtype=self.loc.dtype) + 0.5) / self._nodes
-        values = self._component_icdf(p.reshape(-1, *([1] * self.loc.dim())))
+        p, nodes = _rule(self.loc, self.loc.dim())
+        values = self._component_icdf(p)
         weights = self.log_weights.exp()
-        mean = (weights * values.mean(0)).sum(-1)
-        return mean, ((weights * (values * values).mean(0)).sum(-1) - mean * mean).clamp_min(1e-12)
+        mean = (weights * (nodes * values).sum(0)).sum(-1)
+        apart = values - mean.unsqueeze(-1)
+        return mean, (weights * (nodes * apart * apart).sum(0)).sum(-1)
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         """Draw samples of shape ``sample_shape + batch_shape``, all in [0, 1]."""
@@ -185,8 +200,11 @@ class TruncatedSplineFlow(_UnitInterval):
     ) -> None:
         self.loc, self.scale, self.link = loc, scale, link
         self.spline = MonotonicRQSTransform(widths, heights, derivatives)
-        self._low = _normal_cdf(self._to_normal(torch.full_like(loc, -link.limit))[0])
-        self._mass = _normal_cdf(self._to_normal(torch.full_like(loc, link.limit))[0]) - self._low
+        low, high = (self._to_normal(torch.full_like(loc, end))[0] for end in (-link.limit, link.limit))
+        # an interval in the upper tail is turned to the lower one, where the distribution function keeps its digits
+        self._sign = torch.where(low > 0, -1.0, 1.0).to(loc.dtype)
+        self._low = _normal_cdf(self._sign * low)
+        self._mass = self._sign * (_normal_cdf(self._sign * high) - self._low)
         super().__init__(loc.shape, validate_args=False)
 
     def _to_normal(self, u: Tensor) -> tuple[Tensor, Tensor]:
@@ -204,11 +222,12 @@ class TruncatedSplineFlow(_UnitInterval):
     def cdf(self, value: Tensor) -> Tensor:
         """Probability below ``value`` (broadcastable to the batch shape, no unit)."""
         z, _ = self._to_normal(self.link.forward(value.clamp(0, 1)))
-        return ((_normal_cdf(z) - self._low) / self._mass.clamp_min(_TINY)).clamp(0, 1)
+        part = self._sign * (_normal_cdf(self._sign * z) - self._low)
+        return (part / self._mass.clamp_min(_TINY)).clamp(0, 1)
 
     def icdf(self, value: Tensor) -> Tensor:
         """Quantile at probability ``value`` (broadcastable to the batch shape), in closed form."""
-        z = _normal_icdf(self._low + value * self._mass)
+        z = self._sign * _normal_icdf(self._low + self._sign * value * self._mass)
         return self.link.inverse(self.loc + self.scale * self.spline.inv(z))
 
 

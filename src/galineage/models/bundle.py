@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 from dataclasses import dataclass
 from dataclasses import field as default
 from pathlib import Path
@@ -17,6 +18,7 @@ from galineage.atomic import sha256, write_json, write_text, writing
 from galineage.errors import BundleError, GalineageError
 from galineage.fields import field
 from galineage.models import ESTIMATORS
+from galineage.models.heads import make_head
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,7 +81,7 @@ def save(bundle: Bundle, folder: str | Path) -> Path:
     Raises
     ------
     BundleError
-        If the folder holds something else.
+        If the folder holds something else, or the card holds what JSON cannot say.
     FileFormatError
         If the disk refuses.
     """
@@ -88,10 +90,14 @@ def save(bundle: Bundle, folder: str | Path) -> Path:
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise BundleError("a bundle is a folder, and this is a file", where=str(folder), advice="choose another name")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / _DESCRIPTION).exists():
+    if folder.is_dir() and not (folder / _DESCRIPTION).exists() and not _empty_or_unfinished(folder):
         raise BundleError(
             "the folder is not empty and holds no bundle", where=str(folder), advice="choose a new folder"
         )
+    try:
+        json.dumps(dict(bundle.card), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"the card cannot be written as JSON: {error}", expected="text, finite numbers") from error
     tensors = {name: value.detach().cpu().contiguous() for name, value in bundle.estimator.state_dict().items()}
     staged = folder / "weights.safetensors"
     with writing(staged) as temporary:
@@ -120,6 +126,13 @@ def save(bundle: Bundle, folder: str | Path) -> Path:
         if old != weights:
             old.unlink()
     return folder
+
+
+def _empty_or_unfinished(folder: Path) -> bool:
+    """Whether there is nothing, or what a first `save` that was interrupted before its description left."""
+    names = {path.name for path in folder.iterdir()}
+    weights = {name for name in names if re.fullmatch(r"weights(-[0-9a-f]{12})?\.safetensors", name)}
+    return not names or (bool(weights) and names - weights <= {"README.md"})
 
 
 def load(folder: str | Path) -> Bundle:
@@ -168,9 +181,11 @@ def _read_description(folder: Path) -> dict[str, Any]:
             raise BundleError(
                 f"the bundle has format {known}", where=str(path), expected=f"up to {FORMAT}", advice="update galineage"
             )
-        for key in ("kind", "settings", "weights"):
-            description[key]
-        str(description["weights"]["file"]), str(description["weights"]["sha256"])
+        for part, keys in (("settings", ("features",)), ("weights", ("file", "sha256")), ("card", ())):
+            missing = set(keys) - set(dict(description.get(part, {})))
+            if missing:
+                raise KeyError(f"{part} without {' and '.join(sorted(missing))}")
+        description["kind"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, BundleError):
             raise
@@ -193,7 +208,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _build(description: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> Estimator:
-    kind = description["kind"]
+    kind = str(description["kind"])
     if kind not in ESTIMATORS:
         raise BundleError(
             f"the bundle holds an estimator of kind {kind!r}",
@@ -216,6 +231,8 @@ def _build(description: dict[str, Any], tensors: dict[str, Tensor], folder: Path
 def _refuse_giants(settings: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> None:
     """Refuse settings that would build a network much larger than the weights at hand."""
     widths = [len(settings["features"]), *settings.get("hidden", [])]
+    if "head" in settings:
+        widths.append(make_head(settings["head"]).outputs)
     wanted = int(settings.get("members", 1)) * sum(a * b for a, b in itertools.pairwise(widths))
     if wanted > 10 * sum(math.prod(tensor.shape) for tensor in tensors.values()) + 10_000:
         raise BundleError("the description asks for a network far larger than the weights", where=str(folder))

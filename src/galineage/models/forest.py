@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from galineage.models.base import DirectEstimator
+from galineage.models.base import DirectEstimator, require_counts
 from galineage.models.bounded import Histogram
 from galineage.models.residuals import unit_interval_edges
 from galineage.models.trees import TreeTables
@@ -49,7 +49,8 @@ class RandomForest(DirectEstimator):
 
     def __init__(self, features: Sequence[str], target: str = "f_ex", *, trees: int = 300, leaf: int = 3) -> None:
         super().__init__(features, target)
-        self.trees, self.leaf = int(trees), int(leaf)
+        require_counts(trees=trees, leaf=leaf)
+        self.trees, self.leaf = trees, leaf
         self.tables = TreeTables()
         self.register_buffer("edges", unit_interval_edges(_BINS))
         self.register_buffer("leaf_of_row", torch.zeros((1, 1), dtype=torch.int32))
@@ -90,7 +91,8 @@ class RandomForest(DirectEstimator):
 
     def forward(self, context: Tensor) -> Distribution:
         """Condition on features (n, d); batch shape (1, n), see `Estimator.forward`."""
-        return self._smooth(self._counts(context.reshape(-1, context.shape[-1])))
+        x, missing = self.rows(context)
+        return self._smooth(self._counts(x).masked_fill(missing.unsqueeze(1), torch.nan))
 
     def _counts(self, x: Tensor) -> Tensor:
         leaves = self.tables.leaves(x)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -12,18 +13,31 @@ from torch.distributions import Categorical, Distribution, MixtureSameFamily, No
 from torch.nn.functional import softplus
 
 from galineage.errors import ConfigError
+from galineage.models.base import require_counts
 from galineage.models.bounded import TruncatedMixture, TruncatedSplineFlow, WidenedLogit
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = ["HEADS", "BoundedHead", "FlowHead", "GaussianHead", "Head", "make_head"]
 
 
+def _require_between(low: float, high: float, **values: float) -> None:
+    for name, value in values.items():
+        if not low <= value <= high:
+            raise ConfigError(f"{name} is {value}", expected=f"{low:g} to {high:g}")
+
+
 class Head(ABC):
-    """Turns the last layer's outputs into a distribution."""
+    """Turns the last layer's outputs into a distribution.
+
+    Attributes
+    ----------
+    kind : str
+        Name in `HEADS` and in saved models.
+    bounded : bool
+        Whether the distribution lives on [0, 1].
+    """
 
     kind: ClassVar[str]
+    bounded: ClassVar[bool] = True
 
     @property
     @abstractmethod
@@ -63,6 +77,11 @@ class GaussianHead(Head):
     components: int = 1
     floor: float = 1e-3
     kind: ClassVar[str] = "gaussian"
+    bounded: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        require_counts(components=self.components)
+        _require_between(1e-6, 1.0, floor=self.floor)
 
     @property
     def outputs(self) -> int:
@@ -102,6 +121,11 @@ class BoundedHead(Head):
     floor: float = 0.02
     kind: ClassVar[str] = "bounded"
 
+    def __post_init__(self) -> None:
+        require_counts(components=self.components)
+        _require_between(1e-4, 1.0, margin=self.margin)
+        _require_between(1e-3, 1.0, floor=self.floor)
+
     @property
     def outputs(self) -> int:
         """Return weight, location and scale per component."""
@@ -136,6 +160,11 @@ class FlowHead(Head):
     floor: float = 0.02
     kind: ClassVar[str] = "flow"
 
+    def __post_init__(self) -> None:
+        require_counts(2, bins=self.bins)
+        _require_between(1e-4, 1.0, margin=self.margin)
+        _require_between(1e-3, 1.0, floor=self.floor)
+
     @property
     def outputs(self) -> int:
         """Return location, scale, bin widths and heights, inner slopes."""
@@ -161,6 +190,8 @@ def make_head(settings: Mapping[str, Any]) -> Head:
     ConfigError
         If the kind or a parameter is unknown.
     """
+    if not isinstance(settings, Mapping):
+        raise ConfigError(f"head is {settings!r}", expected="a mapping", advice='for example {"kind": "bounded"}')
     options = dict(settings)
     kind = options.pop("kind", None)
     if kind not in HEADS:

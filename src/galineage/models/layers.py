@@ -82,7 +82,7 @@ class MemberDropout(nn.Module):
     Parameters
     ----------
     rate : float
-        Probability to drop, in [0, 1).
+        Probability to drop, in [0, 1); on a CPU it is rounded to the nearest of 1/256 to 255/256.
     """
 
     def __init__(self, rate: float) -> None:
@@ -97,6 +97,6 @@ class MemberDropout(nn.Module):
             return nn.functional.dropout(x, self.rate)
         # random bytes, eight from each 64-bit draw: half the time of torch's own dropout on a CPU
         words = torch.randint(-(2**63), 2**63 - 1, (x.numel() // 8,))
-        drop = max(1, round(256 * self.rate))
+        drop = min(max(1, round(256 * self.rate)), 255)
         keep = words.view(torch.uint8).view(x.shape) >= drop
         return x * keep * (256 / (256 - drop))

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from galineage.errors import ConfigError
-from galineage.models.base import DirectEstimator
+from galineage.errors import ConfigError, DataError
+from galineage.models.base import DirectEstimator, require_counts
 from galineage.models.residuals import ResidualShape
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ class MassSpline(DirectEstimator):
         super().__init__(features, target)
         if "mstar" not in self.features:
             raise ConfigError("the mass spline needs the feature 'mstar'", expected="mstar among the features")
-        self.knots = int(knots)
+        require_counts(0, knots=knots)
+        self.knots = knots
         self.column = self.features.index("mstar")
         self.shape = ResidualShape()
         self.register_buffer("breaks", torch.tensor([0.0, 1.0], dtype=torch.float64))
@@ -59,13 +60,28 @@ class MassSpline(DirectEstimator):
         return {"features": list(self.features), "target": self.target, "knots": self.knots}
 
     def fit(self, x: Tensor, y: Tensor, seed: int) -> None:  # noqa: ARG002 - nothing here is random
-        """Fit to features (n, d) and target (n,); see `DirectEstimator.fit`."""
+        """Fit to features (n, d) and target (n,); see `DirectEstimator.fit`.
+
+        Raises
+        ------
+        DataError
+            If there are too few different masses for the knots.
+        """
         from scipy.interpolate import PPoly, make_lsq_spline
 
         self.fit_scaling(x)
+        different = len(torch.unique(x[:, self.column]))
+        # twice the coefficients: a spline through as many points as it has coefficients has no residuals to learn from
+        if different < 2 * (self.knots + 4):
+            raise DataError(
+                f"{different} different stellar masses for a spline of {self.knots} knots",
+                expected=f"{2 * (self.knots + 4)} or more",
+                advice="give fewer knots",
+            )
         order = torch.argsort(x[:, self.column])
         mass, truth = x[order, self.column].double().numpy(), y[order].double().numpy()
-        inner = np.quantile(mass, np.linspace(0, 1, self.knots + 2)[1:-1])
+        # at quantiles of the different masses: a mass shared by many galaxies must not collect several knots
+        inner = np.quantile(np.unique(mass), np.linspace(0, 1, self.knots + 2)[1:-1])
         knots = np.r_[[mass[0]] * 4, inner, [mass[-1]] * 4]
         location = make_lsq_spline(mass, truth, knots, 3)
         residuals = truth - location(mass)
@@ -88,4 +104,6 @@ class MassSpline(DirectEstimator):
 
     def forward(self, context: Tensor) -> Distribution:
         """Condition on features (n, d); batch shape (1, n), see `Estimator.forward`."""
-        return self.shape(*self._predict(context.reshape(-1, context.shape[-1])))
+        x, missing = self.rows(context)
+        location, scale = self._predict(x)
+        return self.shape(location.masked_fill(missing, torch.nan), scale)

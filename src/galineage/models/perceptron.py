@@ -95,6 +95,8 @@ class Perceptron(Estimator):
     def _check(self) -> None:
         if not self.hidden or min(self.hidden) < 1:
             raise ConfigError(f"hidden is {list(self.hidden)}", expected="widths of 1 or more")
+        if self.head.bounded:
+            self.require_fraction()
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout is {self.dropout}", expected="0 up to, not including, 1")
         if self.activation not in _ACTIVATIONS:

@@ -63,23 +63,25 @@ class TreeTables(nn.Module):
         Parameters
         ----------
         x : Tensor (n, d)
-            Features in their units; compared in double precision as scikit-learn does. NaN goes right.
+            Features in their units; rounded to single precision and compared in double, as scikit-learn does. NaN
+            goes right.
 
         Returns
         -------
         Tensor (T, n) of int64
         """
-        columns = x.double().T
+        columns = x.float().double().T
         node = torch.zeros((len(self.feature), len(x)), dtype=torch.int64, device=x.device)
-        while True:
+        for _ in range(self.feature.shape[1]):  # no path is longer than the tree has nodes
             split = self.feature.gather(1, node).long()
             inner = split >= 0
             if not inner.any():
-                return node
+                break
             value = columns.gather(0, split.clamp_min(0))
             go_left = value <= self.threshold.gather(1, node)
             child = torch.where(go_left, self.left.gather(1, node).long(), self.right.gather(1, node).long())
             node = torch.where(inner, child, node)
+        return node
 
     def forward(self, x: Tensor) -> Tensor:
         """Sum the leaf values over the trees: (n, d) features to (n,) in the target's unit, double precision."""

@@ -11,7 +11,7 @@ from galineage.fields import SOLAR_METALLICITY, Field, field
 from galineage.toy.growth import draw_stellar_mass
 from galineage.toy.mergers import MAJOR, draw_histories, rate_above
 from galineage.toy.observables import disc_size
-from galineage.toy.suites import SUITES, make_suite
+from galineage.toy.suites import SUITES, make_toy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -276,7 +276,7 @@ def figure(n: int = 20_000, seed: int = 0) -> Figure:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    catalogues = {name: make_suite(name, n, seed) for name in _STYLES}
+    catalogues = {name: make_toy(name, n, seed) for name in _STYLES}
     rng = np.random.default_rng(seed)
     histories = draw_histories(draw_stellar_mass(min(n, 20_000), rng), SUITES["toy-a"], rng)
     counted = count_majors(histories, np.array([9.5, 10.0, 10.5, 11.0, 11.5]), np.arange(0.0, 4.01, 0.5))

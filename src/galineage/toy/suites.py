@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["SUITES", "Suite", "make_suite", "write_suite"]
+__all__ = ["SUITES", "Suite", "make_toy", "write_toy"]
 
 BLOCK = 20_000
 """Galaxies drawn at once: keeps memory flat (about 0.2 GB) however many are asked for."""
@@ -156,7 +156,7 @@ SUITES: dict[str, Suite] = {
 """Every toy suite by name; a new one is one entry."""
 
 
-def make_suite(name: str, n: int, seed: int) -> Catalogue:
+def make_toy(name: str, n: int, seed: int) -> Catalogue:
     """Make a catalogue of toy galaxies at z = 0.
 
     Parameters
@@ -214,13 +214,13 @@ def _make_block(suite: Suite, n: int, rng: np.random.Generator) -> dict[str, NDA
     }
 
 
-def write_suite(catalogue: Catalogue, path: str | os.PathLike[str]) -> None:
+def write_toy(catalogue: Catalogue, path: str | os.PathLike[str]) -> None:
     """Write a toy catalogue as a table with units, descriptions and provenance.
 
     Parameters
     ----------
     catalogue : Catalogue
-        As `make_suite` returns it.
+        As `make_toy` returns it.
     path : path
         The suffix says the format (FITS, ECSV, Parquet, VOTable; see `galineage.tables`). Columns are the field
         names in registry units, with ``GalaxyID``, ``Snapshot`` and ``RootID``; NaN means what the registry says.
@@ -238,7 +238,7 @@ def write_suite(catalogue: Catalogue, path: str | os.PathLike[str]) -> None:
     table = Table()
     table["GalaxyID"] = Column(catalogue.ids, description="identifier inside the toy suite")
     table["Snapshot"] = Column(catalogue["snapshot"], description=field("snapshot").meaning)
-    # readers put the domain in front of the root again, as `make_suite` does
+    # readers put the domain in front of the root again, as `make_toy` does
     roots = catalogue.ids.astype(str) if catalogue.root is None else np.char.partition(catalogue.root, ":")[:, 2]
     table["RootID"] = Column(roots, description="z = 0 descendant: galaxies of one root never straddle a split")
     for name, values in catalogue.columns.items():

@@ -1,7 +1,16 @@
 """Training: one loop for every estimator, and one call from a catalogue to a bundle."""
 
-from galineage.training.config import TrainConfig
+from galineage.training.config import TrainConfig, recommended_config
 from galineage.training.ensemble import DEFAULT_FEATURES, train, with_metrics
 from galineage.training.loop import TrainingResult, fit_estimator, pick_device
 
-__all__ = ["DEFAULT_FEATURES", "TrainConfig", "TrainingResult", "fit_estimator", "pick_device", "train", "with_metrics"]
+__all__ = [
+    "DEFAULT_FEATURES",
+    "TrainConfig",
+    "TrainingResult",
+    "fit_estimator",
+    "pick_device",
+    "recommended_config",
+    "train",
+    "with_metrics",
+]

@@ -14,6 +14,7 @@ from galineage.errors import TrainingError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
 __all__ = ["Checkpoint", "identity"]
@@ -84,7 +85,9 @@ class Checkpoint:
         return cls(tensors, facts)
 
 
-def identity(settings: dict[str, Any], config_digest: str, x: Tensor, y: Tensor) -> dict[str, str]:
+def identity(
+    settings: dict[str, Any], config_digest: str, x: Tensor, y: Tensor, groups: NDArray[Any] | None = None
+) -> dict[str, str]:
     """Return hashes of what a run depends on.
 
     Parameters
@@ -97,9 +100,18 @@ def identity(settings: dict[str, Any], config_digest: str, x: Tensor, y: Tensor)
         Features, registry units, dex where logarithmic.
     y : Tensor (n,)
         Target in its unit.
+    groups : array (n,), optional
+        What stays together when validation rows are drawn.
     """
     import hashlib
 
     model = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     data = hashlib.sha256(x.numpy().tobytes() + y.numpy().tobytes()).hexdigest()[:16]
-    return {"model": model, "training configuration": config_digest, "data": data, "torch": torch.__version__}
+    split = hashlib.sha256(b"rows" if groups is None else "\0".join(map(str, groups)).encode()).hexdigest()[:16]
+    return {
+        "model": model,
+        "training configuration": config_digest,
+        "data": data,
+        "split": split,
+        "torch": str(torch.__version__),
+    }

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from galineage.errors import ConfigError
 
-__all__ = ["TrainConfig"]
+__all__ = ["TrainConfig", "recommended_config"]
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,11 @@ class TrainConfig:
             "seed": (0, 2**62),
         }
         for name, (low, high) in bounds.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ConfigError(f"{name} is {value}", expected=f"{low:g} to {high:g}")
+            value, whole = getattr(self, name), isinstance(getattr(type(self), name), int)
+            kinds = int if whole else (int, float)
+            if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+                number = "a whole number, " if whole else ""
+                raise ConfigError(f"{name} is {value!r}", expected=f"{number}{low:g} to {high:g}")
         if self.validation_split not in ("own", "shared"):
             raise ConfigError(f"validation_split is {self.validation_split!r}", expected="own or shared")
 
@@ -91,3 +93,12 @@ class TrainConfig:
         """Return a hash of everything that changes the result: all settings but the checkpoint interval."""
         values = {name: value for name, value in asdict(self).items() if name != "checkpoint_every"}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def recommended_config(model: str) -> TrainConfig:
+    """Return the training settings that suit a preset: the paper's for the paper's network, ours otherwise.
+
+    The paper's network needs small batches: its batch normalisation averages over a hundred steps, which early stopping
+    does not wait for when an epoch has only ten.
+    """
+    return TrainConfig.published() if model.startswith("paper") else TrainConfig()

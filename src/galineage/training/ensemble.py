@@ -11,7 +11,7 @@ from galineage.fields import field
 from galineage.models import make_estimator
 from galineage.models.bundle import Bundle
 from galineage.store.splits import split_labels
-from galineage.training.config import TrainConfig
+from galineage.training.config import TrainConfig, recommended_config
 from galineage.training.loop import fit_estimator
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def train(
     members : int
         Networks in the ensemble.
     config : TrainConfig, optional
-        Training settings.
+        Training settings. Default: `galineage.training.recommended_config`.
     split : {"root", "row"}
         What stays together when validation galaxies are drawn.
     folder : Path, optional
@@ -80,9 +80,9 @@ def train(
     ConfigError, DataError, TrainingError
         For wrong settings, unusable data, and training that cannot go on.
     """
-    config = config or TrainConfig()
-    usable = catalogue.complete([*features, target])
+    config = config or recommended_config(model)
     estimator = make_estimator(model, features, target, members=members, seed=config.seed, **options)
+    usable = catalogue.complete([*estimator.features, target])
     x = usable.features(estimator.features)
     result = fit_estimator(
         estimator,

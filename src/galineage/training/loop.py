@@ -115,8 +115,9 @@ def fit_estimator(
     TrainingError
         If the loss stops being finite, or the folder holds another run.
     """
-    _check_rows(x, y)
-    rows, target = torch.as_tensor(x, dtype=torch.float32), torch.as_tensor(y, dtype=torch.float32)
+    _check_rows(x, y, groups)
+    folder = None if folder is None else Path(folder)
+    rows, target = (torch.from_numpy(np.array(values, dtype=np.float32)) for values in (x, y))
     if isinstance(estimator, DirectEstimator):
         estimator.fit(rows, target, config.seed)
         estimator.eval()
@@ -142,9 +143,11 @@ def fit_estimator(
     )
 
 
-def _check_rows(x: NDArray[np.float64], y: NDArray[np.float64]) -> None:
-    if len(x) != len(y):
-        raise DataError(f"{len(x)} rows of features and {len(y)} of the target")
+def _check_rows(x: NDArray[np.float64], y: NDArray[np.float64], groups: NDArray[Any] | None) -> None:
+    if x.ndim != 2 or y.shape != x.shape[:1]:
+        raise DataError(f"features have shape {x.shape} and the target {y.shape}", expected="(n, d) and (n,)")
+    if groups is not None and len(groups) != len(y):
+        raise DataError(f"{len(groups)} group labels for {len(y)} galaxies", expected="one for each")
     if len(y) < 20:
         raise DataError(f"only {len(y)} galaxies to train on", expected="20 or more", advice="relax the row filter")
     for name, values in (("target", y[:, None]), ("feature", x)):
@@ -189,8 +192,8 @@ class _Run:
         self, estimator: Estimator, x: Tensor, y: Tensor, config: TrainConfig, groups: Any, folder: Path | None
     ) -> None:
         self.estimator, self.config = estimator, config
-        self.path = None if folder is None else Path(folder) / "checkpoint.safetensors"
-        self.identity = identity(estimator.settings(), config.digest(), x, y)
+        self.path = None if folder is None else folder / "checkpoint.safetensors"
+        self.identity = identity(estimator.settings(), config.digest(), x, y, groups)
         self.device = pick_device(config.device)
         estimator.fit_scaling(x)
         estimator.to(self.device)
@@ -243,7 +246,7 @@ class _Run:
         size, total, steps = self.config.batch_size, 0.0, 0
         for start in range(0, rows.shape[1], size):
             batch = rows[:, start : start + size]
-            if start and batch.shape[1] < size // 2:
+            if start and batch.shape[1] <= size // 2:
                 break  # a very small last batch would be noise; other rows come last in the next epoch
             batch = batch.to(self.device)
             self.optimiser.zero_grad()
@@ -315,6 +318,13 @@ class _Run:
     def finish(self) -> None:
         """Put the best weights back and leave the estimator ready for use on the CPU."""
         self.save(finished=True)
+        never = (self.best_epoch == 0).nonzero()
+        if len(never):
+            raise TrainingError(
+                f"the validation loss of member {int(never[0])} was never finite",
+                where=f"{self.epoch} epochs",
+                advice="lower learning_rate, or look for targets outside their range with `galineage inspect`",
+            )
         self.estimator.load_state_dict(self.best)
         self.estimator.to("cpu").eval()
 

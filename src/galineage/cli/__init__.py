@@ -1,0 +1,166 @@
+"""The command line: parsing only; nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from galineage import __version__
+from galineage.errors import GalineageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    _Group = argparse._SubParsersAction[argparse.ArgumentParser]
+
+__all__ = ["main"]
+
+_MODELS = "mdn (recommended), flow, paper, paper-bounded, or a baseline: spline, forest, boosting"
+
+
+def _command(group: _Group, name: str, text: str, example: str) -> argparse.ArgumentParser:
+    parser = group.add_parser(
+        name,
+        help=text,
+        description=text[0].upper() + text[1:] + ".",
+        epilog="example:\n  " + example.replace("\n", "\n  "),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(command=name)
+    return parser
+
+
+def _table_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--mapping", help="how to read the table: a shipped mapping or a TOML file (default: told by the file's name)"
+    )
+    parser.add_argument("--rows", help="row filter of the mapping (default: the mapping's own, for example z0)")
+
+
+def _workers_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workers", type=int, default=0, help="processes (default: one per core)")
+
+
+def _add_demo(group: _Group) -> None:
+    demo = _command(
+        group, "demo", "the whole way through on toy data, ending with a report", "galineage demo --out demo"
+    )
+    demo.add_argument("--out", default="demo", help="folder of the output (default: %(default)s)")
+    demo.add_argument("--small", action="store_true", help="fewer galaxies and shorter training, for a first look")
+    _workers_option(demo)
+
+
+def _add_toy(group: _Group) -> None:
+    toy = _command(
+        group,
+        "toy",
+        "write a toy catalogue whose answers are known",
+        "galineage toy --suite toy-a --n 5000 --seed 1 --out toy-a.fits",
+    )
+    toy.add_argument("--suite", default="toy-a", help="toy-a or toy-b (default: %(default)s)")
+    toy.add_argument("--n", type=int, default=5000, help="number of galaxies (default: %(default)s)")
+    toy.add_argument("--seed", type=int, default=1, help="of the random draws (default: %(default)s)")
+    toy.add_argument("--out", required=True, help="table file: .fits, .ecsv, .parquet or .vot")
+
+
+def _add_run(group: _Group) -> None:
+    run = _command(
+        group,
+        "run",
+        "run a study from tables to report; a stopped run goes on where it was",
+        "galineage run angeloudi2023-catalogue --data tables --out runs/angeloudi2023\ngalineage run --list",
+    )
+    run.add_argument("study", nargs="?", help="name of a shipped study, or a TOML file")
+    run.add_argument("--list", action="store_true", help="list the shipped studies and end")
+    run.add_argument("--data", help="folder with the tables that the study names")
+    run.add_argument("--out", help="folder of the output (default: runs/STUDY)")
+    _workers_option(run)
+
+
+def _add_train(group: _Group) -> None:
+    train = _command(
+        group,
+        "train",
+        "train an estimator on a table and save it as a bundle",
+        "galineage train properties_tng.h5py --features mstar metallicity age r_half spin --model mdn --out model-tng",
+    )
+    train.add_argument("table", help="table of galaxies with known truth")
+    _table_options(train)
+    train.add_argument("--features", nargs="+", metavar="FIELD", help="inputs (default: five stellar ones)")
+    train.add_argument("--target", default="f_ex", help="what to infer, a fraction in [0, 1] (default: %(default)s)")
+    train.add_argument("--model", default="mdn", help=f"{_MODELS} (default: %(default)s)")
+    train.add_argument("--members", type=int, default=5, help="networks in the ensemble (default: %(default)s)")
+    train.add_argument("--epochs", type=int, default=500, help="longest training (default: %(default)s)")
+    train.add_argument("--seed", type=int, default=0, help="of weights, splits and batches (default: %(default)s)")
+    train.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    train.add_argument("--out", required=True, help="folder of the bundle")
+
+
+def _add_use(group: _Group) -> None:
+    predict = _command(
+        group,
+        "predict",
+        "apply a bundle to a table",
+        "galineage predict model-tng my_galaxies.fits --mapping my_mapping.toml --out predictions.fits",
+    )
+    evaluate = _command(
+        group,
+        "evaluate",
+        "test a bundle on a table whose truth is known",
+        "galineage evaluate model-tng properties_eagle.h5py --out tng-on-eagle",
+    )
+    for parser, out in ((predict, "table file: .fits, .ecsv, .parquet or .vot"), (evaluate, "folder of the report")):
+        parser.add_argument("bundle", help="folder written by `galineage train`")
+        parser.add_argument("table", help="table of galaxies")
+        _table_options(parser)
+        parser.add_argument("--out", required=True, help=out)
+
+
+def _add_look(group: _Group) -> None:
+    report = _command(group, "report", "make the report of a finished run again", "galineage report runs/angeloudi2023")
+    report.add_argument("run", help="folder of a run")
+    inspect = _command(
+        group,
+        "inspect",
+        "say what a table or a bundle holds, and what is wrong with it",
+        "galineage inspect properties_tng.h5py --figure galaxies.png\ngalineage inspect model-tng",
+    )
+    inspect.add_argument("thing", help="table or bundle")
+    _table_options(inspect)
+    inspect.add_argument("--figure", help="draw the columns against each other into this file (.png or .pdf)")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="galineage",
+        description="Infer how a galaxy was assembled from what can be observed, with honest error bars.",
+        epilog="start with:\n  galineage demo --out demo\n\n`galineage COMMAND --help` has an example of each.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"galineage {__version__}")
+    group = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for add in (_add_demo, _add_toy, _add_run, _add_train, _add_use, _add_look):
+        add(group)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return the exit status: 0 done, 1 an error that was explained, 2 wrong usage, 130 stopped."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    if not hasattr(options, "command"):
+        parser.print_help()
+        return 2
+    from galineage.cli import commands
+
+    try:
+        getattr(commands, options.command)(options)
+    except GalineageError as error:
+        print(f"galineage {options.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped. The same command goes on where it was.", file=sys.stderr)
+        return 130
+    return 0

@@ -1,0 +1,183 @@
+"""What each command does; heavy packages are imported here, when a command runs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from galineage.atomic import writing
+from galineage.errors import ConfigError
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from galineage.galaxy import Catalogue
+
+__all__ = ["demo", "evaluate", "inspect", "predict", "report", "run", "toy", "train"]
+
+
+def demo(options: Namespace) -> None:
+    """Write two toy suites as tables, run the demo study on them, name the report."""
+    from galineage.study import load_study, run_study
+    from galineage.toy import make_toy, write_toy
+
+    out = Path(options.out)
+    study = load_study("demo")
+    galaxies = 6000
+    if options.small:
+        study, galaxies = study.smaller(epochs=40, folds=2, members=3), 1500
+    for seed, domain in enumerate(study.domains, 1):
+        path = out / "data" / domain.file
+        print(f"toy universe: {galaxies} galaxies of {domain.name} -> {path}", flush=True)
+        write_toy(make_toy(domain.name, galaxies, seed), path)
+    page = run_study(study, out / "data", out, workers=options.workers, say=_say)
+    _name_report(page)
+
+
+def toy(options: Namespace) -> None:
+    """Write a toy catalogue."""
+    from galineage.toy import make_toy, write_toy
+
+    write_toy(make_toy(options.suite, options.n, options.seed), options.out)
+    print(f"{options.n} toy galaxies of {options.suite} in {options.out}")
+
+
+def run(options: Namespace) -> None:
+    """Run a study."""
+    from galineage.study import available_studies, load_study, run_study
+
+    if options.list or not options.study:
+        for name, path in available_studies().items():
+            print(f"{name:28} {load_study(path).title}")
+        return
+    study = load_study(options.study)
+    if not options.data:
+        files = ", ".join(domain.file for domain in study.domains)
+        raise ConfigError("no data folder was given", expected=f"a folder with {files}", advice="add --data DIR")
+    page = run_study(study, options.data, options.out or f"runs/{study.name}", workers=options.workers, say=_say)
+    _name_report(page)
+
+
+def train(options: Namespace) -> None:
+    """Train an estimator and save it; a stopped training goes on."""
+    from dataclasses import replace
+
+    from galineage.models.bundle import save
+    from galineage.training import DEFAULT_FEATURES, recommended_config
+    from galineage.training import train as train_model
+
+    catalogue = _read(options)
+    out = Path(options.out)
+    scratch = out.with_name(out.name + ".training")
+    bundle = train_model(
+        catalogue,
+        options.features or DEFAULT_FEATURES,
+        options.model,
+        target=options.target,
+        members=options.members,
+        config=replace(
+            recommended_config(options.model), max_epochs=options.epochs, seed=options.seed, device=options.device
+        ),
+        split="root" if catalogue.root is not None else "row",
+        folder=scratch,
+    )
+    save(bundle, out)
+    if (scratch / "history.csv").exists():
+        (scratch / "history.csv").replace(out / "history.csv")
+    shutil.rmtree(scratch, ignore_errors=True)
+    for name, value in bundle.card["metrics"].items():
+        print(f"{name}: {value}")
+    if catalogue.root is None:
+        print("note: the descendants of these rows are unknown, so validation rows were drawn one by one and may leak")
+    print(f"{bundle.name}: {bundle.card['rows']} galaxies. Bundle: {out}; its card: {out / 'README.md'}")
+
+
+def predict(options: Namespace) -> None:
+    """Apply a bundle to a table."""
+    from galineage.models.bundle import load
+    from galineage.prediction import FLAGS
+    from galineage.prediction import predict as predict_table
+    from galineage.tables import format_of, write_table
+
+    format_of(options.out)
+    bundle = load(options.bundle)
+    catalogue = _read(options)
+    table = predict_table(bundle, catalogue, progress=True)
+    write_table(table, options.out)
+    print(f"{len(table)} predictions in {options.out}")
+    for bit, text in FLAGS.items():
+        count = int(((table["flag"] & bit) > 0).sum())
+        if count:
+            print(f"  flag {bit}: {count} galaxies: {text}")
+    _write_skips(catalogue, Path(options.out))
+
+
+def evaluate(options: Namespace) -> None:
+    """Test a bundle and write a report."""
+    from galineage.evaluation.assess import evaluate as evaluate_model
+    from galineage.models.bundle import load
+    from galineage.study.report import report as write_page
+
+    bundle = load(options.bundle)
+    catalogue = _read(options)
+    found = evaluate_model(bundle, catalogue, progress=True)
+    print(found)
+    out = Path(options.out)
+    _write_skips(catalogue, out / "scores.ecsv")
+    _name_report(write_page(found, out))
+
+
+def report(options: Namespace) -> None:
+    """Make the report of a run again."""
+    from galineage.study.report import report as write_page
+
+    _name_report(write_page(options.run, say=_say))
+
+
+def inspect(options: Namespace) -> None:
+    """Describe a table or a bundle."""
+    thing = Path(options.thing)
+    if thing.is_dir():
+        from galineage.models.bundle import card_text, load
+
+        print(card_text(load(thing)))
+        return
+    from galineage.cli.inspection import describe, draw
+
+    options.table = options.thing
+    catalogue = _read(options)
+    print(describe(catalogue))
+    if options.figure:
+        figure = draw(catalogue)
+        with writing(options.figure) as temporary:
+            figure.savefig(temporary, dpi=150)
+        print(f"figure: {options.figure}")
+
+
+def _read(options: Namespace) -> Catalogue:
+    from galineage.sources import open_source
+
+    source = open_source(options.table, options.mapping)
+    catalogue = source.read(options.rows)
+    count = len(catalogue.skipped)
+    print(f"{len(catalogue)} galaxies from {options.table}" + (f", {count} rows skipped" if count else ""), flush=True)
+    return catalogue
+
+
+def _write_skips(catalogue: Catalogue, beside: Path) -> None:
+    from galineage.sources import skip_table
+    from galineage.tables import write_table
+
+    if catalogue.skipped:
+        path = beside.with_name(beside.stem + ".skipped.ecsv")
+        write_table(skip_table(catalogue.skipped), path)
+        print(f"{len(catalogue.skipped)} rows were skipped; reasons in {path}")
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _name_report(page: Path) -> None:
+    print(f"\nreport: {page}\nOpen it in a browser; figures (PDF, PNG) and every number (ECSV, JSON) lie beside it.")

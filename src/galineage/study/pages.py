@@ -1,0 +1,333 @@
+"""The figures and tables a study can ask for in its file, each made from finished results.
+
+A new kind is one function with the signature of `Maker` and one line in `KINDS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from galineage.errors import ConfigError
+from galineage.evaluation import (
+    DIAGNOSTICS,
+    accuracy,
+    balance,
+    boxes,
+    coverage,
+    figure_of,
+    inputs,
+    prediction,
+    relation,
+    transfer,
+    trend,
+)
+from galineage.evaluation.style import new_figure, style
+from galineage.reporting import Grid, Panel
+from galineage.study.results import Results
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+    from galineage.evaluation import Scores
+
+__all__ = ["KINDS", "Maker", "accuracy_table"]
+
+Maker = Callable[[Results, Mapping[str, Any]], list[Panel | Grid]]
+"""A kind of figure: results and the options of the study file in, panels and grids out."""
+
+
+def _chosen(results: Results, options: Mapping[str, Any]) -> list[Scores]:
+    """Return the tests named by ``experiment``, ``model`` (or ``models``) and ``pairs`` (within, across, all)."""
+    models = options.get("models", [options["model"]] if "model" in options else None)
+    pairs = results.pairs(options["experiment"], options.get("pairs", "all"))
+    found = [
+        item
+        for item in results.scores(options["experiment"])
+        if (models is None or item.model in models) and (item.train, item.test) in pairs
+    ]
+    if not found:
+        raise ConfigError(f"the study file asks for tests that were not run: {dict(options)}")
+    if models is not None:
+        found.sort(key=lambda item: (pairs.index((item.train, item.test)), models.index(item.model)))
+    return found
+
+
+def _stack(tables: list[Table], labels: list[str]) -> Table:
+    """One table of several, with a first column that says whose rows they are."""
+    from astropy.table import Column, vstack
+
+    for table, label in zip(tables, labels, strict=True):
+        table.add_column(Column([label] * len(table), description="which curve or panel"), name="which", index=0)
+        table.meta = {}
+    return vstack(tables, metadata_conflicts="silent")
+
+
+def _label(item: Scores) -> str:
+    return f"{item.model}: {item.label}"
+
+
+def make_balance(results: Results, options: Mapping[str, Any]) -> list[Panel | Grid]:
+    """Histograms of the target before and after earlier snapshots were added (Figure 1, top)."""
+    found = balance.compute(
+        [(name, results.catalogue(name, options.get("rows", "all"))) for name in options["domains"]]
+    )
+    return [
+        Panel(
+            options["name"],
+            options["title"],
+            options["caption"],
+            figure_of(balance.draw(found)),
+            (balance.judge(found),),
+            found.to_table(),
+        )
+    ]
+
+
+def make_corner(results: Results, options: Mapping[str, Any]) -> list[Panel | Grid]:
+    """Draw inputs and target of several domains against each other (Figure 2)."""
+    catalogues = [(name, results.catalogue(name, options.get("rows"))) for name in options["domains"]]
+    found = inputs.compute(catalogues, options["features"], target=results.study.target)
+    figure = figure_of([ax for ax in np.ravel(inputs.draw(found)) if ax is not None])
+    verdicts = (inputs.judge(found),)
+    return [Panel(options["name"], options["title"], options["caption"], figure, verdicts, found.to_table(), wide=True)]
+
+
+def make_prediction(results: Results, options: Mapping[str, Any]) -> list[Panel | Grid]:
+    """Prediction against truth with the error below, one column per test (Figures 5 and 6)."""
+    tests = _chosen(results, options)
+    found = [prediction.compute(item) for item in tests]
+    with style():
+        figure = new_figure(4.6 * len(found), 6.4)
+        for part, result in zip(np.ravel(figure.subfigures(1, len(found), squeeze=False)), found, strict=True):
+            prediction.draw(result, part)
+    table = _stack([result.to_table() for result in found], [_label(item) for item in tests])
+    verdicts = tuple(
+        replace(verdict, sentence=f"{_label(item)}: {verdict.sentence}")
+        for item, verdict in zip(tests, map(prediction.judge, found), strict=True)
+    )
+    return [Panel(options["name"], options["title"], options["caption"], figure, verdicts, table, wide=len(found) > 1)]
+
+
+def make_boxes(results: Results, options: Mapping[str, Any]) -> list[Panel | Grid]:
+    """Box plots of the error for every model and pair (Figure 9, catalogue networks)."""
+    found = boxes.compute(_chosen(results, options))
+    verdicts = (boxes.judge(found),)
+    return [
+        Panel(
+            options["name"],
+            options["title"],
+            options["caption"],
+            figure_of(boxes.draw(found)),
+            verdicts,
+            found.to_table(),
+            wide=True,
+        )
+    ]
+
+
+def make_relation(results: Results, options: Mapping[str, Any]) -> list[Panel | Grid]:
+    """Recovered relation of the target with stellar mass, one panel per test domain (Figure 10)."""
+    tests = _chosen(results, options)
+    domains = list(dict.fromkeys(item.test for item in tests))
+    found, labels = [], []
+    with style():
+        figure = new_figure(4.6 * len(domains), 4.4)
+        for ax, domain in zip(np.ravel(figure.subplots(1, len(domains), squeeze=False)), domains, strict=True):
+            for index, item in enumerate([test for test in tests if test.test == domain]):
+                result = relation.compute(item, point=options.get("point", "posterior"))
+                relation.draw(replace(result, model=f"trained on {item.train}"), ax, index=index)
+                ax.set_title(f"tested on {domain}")
+                found.append(result)
+                labels.append(item.label)
+    verdicts = tuple(
+        replace(verdict, sentence=f"{label}: {verdict.sentence}")
+        for label, verdict in zip(labels, map(relation.judge, found), strict=True)
+    )
+    table = _stack([item.to_table() for item in found], labels)
+    return [
+        Panel(options["name"], options["title"], options["caption"], figure, verdicts, table, wide=len(domains) > 1)
+    ]
+
+
+def make_coverage(results: Results, options: Mapping[str, Any]) -> list[Panel | Grid]:
+    """Coverage of the tests, left inside a domain and right across (Figure 11)."""
+    found, labels = [], []
+    with style():
+        figure = new_figure(9.2, 4.9)
+        for ax, which in zip(figure.subplots(1, 2), ("within", "across"), strict=True):
+            for index, item in enumerate(_chosen(results, {**options, "pairs": which})):
+                result = coverage.compute(item, method=options.get("method", "central"))
+                coverage.draw(result, ax, index=index)
+                found.append(result)
+                labels.append(_label(item))
+            ax.set_title("same simulation" if which == "within" else "other simulation")
+            ax.get_legend().set(loc="upper left")
+    table = _stack([item.to_table() for item in found], labels)
+    verdicts = tuple(map(coverage.judge, found))
+    return [Panel(options["name"], options["title"], options["caption"], figure, verdicts, table, wide=True)]
+
+
+def make_error_mass(results: Results, options: Mapping[str, Any]) -> list[Panel | Grid]:
+    """Error against stellar mass, models and baselines together, one panel per pair (Figure 14)."""
+    tests = _chosen(results, options)
+    pairs = list(dict.fromkeys((item.train, item.test) for item in tests))
+    found = [trend.compute([t for t in tests if (t.train, t.test) == pair], along="mstar") for pair in pairs]
+    columns = 2 if len(pairs) > 1 else 1
+    rows = -(-len(pairs) // columns)
+    with style():
+        figure = new_figure(4.6 * columns, 3.9 * rows)
+        axes = np.ravel(figure.subplots(rows, columns, squeeze=False))
+        for ax, result, pair in zip(axes, found, pairs, strict=False):
+            trend.draw(result, ax)
+            ax.set_title(" → ".join(pair))
+        for ax in axes[len(pairs) :]:
+            ax.set_visible(False)
+    labels = [" → ".join(pair) for pair in pairs]
+    verdicts = tuple(
+        replace(verdict, sentence=f"{label}: {verdict.sentence}")
+        for label, verdict in zip(labels, map(trend.judge, found), strict=True)
+    )
+    table = _stack([item.to_table() for item in found], labels)
+    return [Panel(options["name"], options["title"], options["caption"], figure, verdicts, table, wide=columns > 1)]
+
+
+def make_transfer(results: Results, options: Mapping[str, Any]) -> list[Panel | Grid]:
+    """Train-on-A, test-on-B matrix (bias, scatter, RMSE, R2, coverage with errors)."""
+    found = transfer.compute(_chosen(results, options), model=options["model"])
+    verdicts = (transfer.judge(found),)
+    return [
+        Panel(
+            options["name"],
+            options["title"],
+            options["caption"],
+            figure_of(transfer.draw(found)),
+            verdicts,
+            found.to_table(),
+            wide=True,
+        )
+    ]
+
+
+def make_diagnostics(results: Results, options: Mapping[str, Any]) -> list[Panel | Grid]:
+    """Single-test diagnostics by name, for every pair asked for."""
+    panels: list[Panel | Grid] = []
+    for name in options["diagnostics"]:
+        if name not in DIAGNOSTICS:
+            raise ConfigError(f"there is no diagnostic {name!r}", expected="one of " + ", ".join(DIAGNOSTICS))
+        diagnostic = DIAGNOSTICS[name]
+        for item in _chosen(results, options):
+            result = diagnostic.compute(item)
+            stem = f"{options['name']}_{name}_{item.train}_to_{item.test}".replace(".", "-").replace(" ", "-")
+            panels.append(
+                Panel(
+                    stem,
+                    f"{diagnostic.title}: {_label(item)}",
+                    diagnostic.caption,
+                    diagnostic.figure(result),
+                    (diagnostic.judge(result),),
+                    result.to_table(),
+                )
+            )
+    return panels
+
+
+_SHOWN = ("bias_median", "scatter", "rmse", "r2", "mae", "nll", "crps", "coverage68", "coverage95")
+
+
+def accuracy_table(tests: list[Scores]) -> Table:
+    """Return one row per test: every metric of `galineage.evaluation.accuracy` with its bootstrap error."""
+    from astropy.table import vstack
+
+    tables = []
+    for item in tests:
+        whole = accuracy.compute(item).to_table()[:1]
+        keep = ["n", *(name for metric in _SHOWN for name in (metric, f"{metric}_error") if name in whole.colnames)]
+        row = whole[keep]
+        row.meta = {}
+        for place, (name, text, value) in enumerate(
+            (
+                ("model", "estimator", item.model),
+                ("train", "trained on", item.train),
+                ("test", "tested on", item.test),
+            )
+        ):
+            row.add_column([value], name=name, index=place)
+            row[name].description = text
+        tables.append(row)
+    return vstack(tables, metadata_conflicts="silent")
+
+
+def _readable(table: Table) -> Table:
+    """Join each metric with its error as text, for the page; the files keep them apart."""
+    from astropy.table import Column, Table
+
+    from galineage.evaluation.verdict import plus_minus
+
+    shown = Table()
+    for name in table.colnames:
+        if name.endswith("_error"):
+            continue
+        if f"{name}_error" in table.colnames:
+            texts = [plus_minus(float(a), float(b)) for a, b in zip(table[name], table[f"{name}_error"], strict=True)]
+            shown[name] = Column(texts, description=table[name].description)
+        else:
+            shown[name] = table[name]
+    return shown
+
+
+def make_accuracy(results: Results, options: Mapping[str, Any]) -> list[Panel | Grid]:
+    """All metrics of all models and pairs with bootstrap errors."""
+    table = accuracy_table(_chosen(results, options))
+    return [Grid(options["name"], options["title"], options["caption"], table)]
+
+
+def make_published(results: Results, options: Mapping[str, Any]) -> list[Panel | Grid]:
+    """Set published readings beside the paper's set-up run here and the study's own."""
+    from astropy.table import Column, Table
+
+    from galineage.evaluation.verdict import plus_minus
+
+    rows: dict[str, list[str]] = {"test": [], "published reading": []}
+    columns = options["columns"]
+    for entry in options["published"]:
+        rows["test"].append(f"{entry['train']} → {entry['test']}")
+        rows["published reading"].append(entry["reading"])
+        for column in columns:
+            item = results.score(column["experiment"], column["model"], entry["train"], entry["test"])
+            values = accuracy.compute(item).values
+            text = "; ".join(
+                f"{word} {plus_minus(*values[metric], sign=metric.startswith('bias'))}"
+                for word, metric in (("bias", "bias_median"), ("scatter", "scatter"), ("RMSE", "rmse"), ("R²", "r2"))
+            )
+            rows.setdefault(column["title"], []).append(text)
+    meanings = {column["title"]: column["meaning"] for column in columns}
+    table = Table({name: Column(values, description=meanings.get(name, name)) for name, values in rows.items()})
+    return [Grid(options["name"], options["title"], options["caption"], table)]
+
+
+def make_toy_relations(_: Results, options: Mapping[str, Any]) -> list[Panel | Grid]:
+    """Compare the toy universe with published relations."""
+    from galineage.toy.compare import figure
+
+    return [Panel(options["name"], options["title"], options["caption"], figure(), wide=True)]
+
+
+KINDS: dict[str, Maker] = {
+    "balance": make_balance,
+    "corner": make_corner,
+    "prediction": make_prediction,
+    "boxes": make_boxes,
+    "relation": make_relation,
+    "coverage": make_coverage,
+    "error-mass": make_error_mass,
+    "transfer": make_transfer,
+    "diagnostics": make_diagnostics,
+    "accuracy": make_accuracy,
+    "published": make_published,
+    "toy-relations": make_toy_relations,
+}
+"""Every kind of figure or table by its name in study files."""

@@ -1,0 +1,221 @@
+"""From a study's finished jobs to its report, its bundles with their measured quality, and every number as a table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from galineage import __version__
+from galineage.errors import ConfigError
+from galineage.evaluation import DIAGNOSTICS, Scores, accuracy
+from galineage.evaluation.assess import Evaluation
+from galineage.fields import FIELDS
+from galineage.models.bundle import load, save
+from galineage.reporting import Grid, Panel, Section, write_report
+from galineage.sources import skip_table
+from galineage.study.jobs import Job, slug
+from galineage.study.pages import KINDS, accuracy_table
+from galineage.study.results import Results
+from galineage.study.runner import run_jobs
+from galineage.study.spec import Study, load_study
+from galineage.tables import write_table
+from galineage.training import with_metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Executor
+
+__all__ = ["build_report", "report", "run_study"]
+
+
+def run_study(
+    study: Study | str | Path,
+    data: str | Path,
+    out: str | Path,
+    *,
+    executor: Executor | None = None,
+    workers: int = 0,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Run a study from tables to report; what is done already is not done again.
+
+    Parameters
+    ----------
+    study : Study, str or path
+        A study, the name of a shipped one, or its TOML file.
+    data : path
+        Folder with the tables that the study names.
+    out : path
+        Folder of the output.
+    executor : concurrent.futures.Executor, optional
+        Where jobs run; default a local process pool.
+    workers : int
+        Processes of the local pool; 0 means one per core.
+    say : callable
+        Gets lines of progress.
+
+    Returns
+    -------
+    Path
+        The report's HTML page.
+
+    Raises
+    ------
+    GalineageError
+        For a wrong study file, missing tables, and what reading and training raise.
+    """
+    chosen = study if isinstance(study, Study) else load_study(study)
+    run_jobs(chosen, Path(data), Path(out), executor=executor, workers=workers, say=say)
+    return build_report(chosen, data, out, say=say)
+
+
+def build_report(study: Study, data: str | Path, out: str | Path, *, say: Callable[[str], None] = print) -> Path:
+    """Write report, tables and bundles of a finished study; returns the report's HTML page.
+
+    Raises
+    ------
+    ConfigError
+        If the study file asks for tests that are not finished.
+    """
+    results = Results(study, Path(data), Path(out))
+    sections = []
+    for title, lead in study.sections.items():
+        items: list[Panel | Grid] = []
+        for entry in study.figures:
+            if entry.section == title:
+                items += KINDS[entry.kind](results, entry.options)
+        sections.append(Section(title, lead, tuple(items)))
+    say("drawing the report")
+    page = write_report(
+        Path(out),
+        title=study.title,
+        lead=study.lead,
+        sections=tuple(sections),
+        facts=_facts(results),
+        warning=study.warning,
+        progress=False,
+    )
+    for experiment in study.experiments:
+        tests = results.scores(experiment.name)
+        write_table(accuracy_table(tests), Path(out) / "tables" / f"accuracy_{slug(experiment.name)}.ecsv")
+        _finish_bundles(results, experiment.name, tests)
+    _write_skips(results)
+    return page
+
+
+def report(
+    source: Evaluation | str | Path, out: str | Path | None = None, *, say: Callable[[str], None] = print
+) -> Path:
+    """Write a report page with its figures and tables.
+
+    Parameters
+    ----------
+    source : Evaluation or path
+        What `galineage.evaluate` found; or the folder of a finished (or half-finished) study, whose report is made
+        again.
+    out : path, optional
+        Folder of the report; needed for an evaluation, and the study's own folder for a study.
+    say : callable
+        Gets lines of progress.
+
+    Returns
+    -------
+    Path
+        The HTML page.
+
+    Raises
+    ------
+    ConfigError
+        If no folder is given, or the folder holds no study.
+    """
+    if isinstance(source, Evaluation):
+        if out is None:
+            raise ConfigError("no folder was given for the report", advice="report(evaluation, folder)")
+        return _evaluation_page(source, Path(out))
+    path = Path(source) / "study.json"
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        study, data = Study.from_dict(stored["study"]), Path(stored["data"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"this folder holds no study: {error}", where=str(path), advice="give the --out folder of `galineage run`"
+        ) from error
+    return build_report(study, data, Path(source), say=say)
+
+
+def _evaluation_page(found: Evaluation, out: Path) -> Path:
+    scores = found.scores
+    panels = tuple(
+        Panel(
+            name,
+            diagnostic.title,
+            diagnostic.caption,
+            diagnostic.figure(found.results[name]),
+            (found.verdicts[name],),
+            found.results[name].to_table(),
+        )
+        for name, diagnostic in DIAGNOSTICS.items()
+    )
+    table = accuracy_table([scores])
+    write_table(scores.to_table(), out / "scores.ecsv")
+    return write_report(
+        out,
+        title=f"{scores.model}: trained on {scores.train}, tested on {scores.test}",
+        lead=f"{len(scores)} galaxies whose {FIELDS[scores.target].meaning} is known.",
+        sections=(
+            Section("Numbers", "", (Grid("accuracy", "Accuracy", "With bootstrap errors over galaxies.", table),)),
+            Section("Diagnostics", "Each answers one question; the sentence below a figure is its answer.", panels),
+        ),
+        facts={"galineage": __version__, "galaxies": str(len(scores)), "target": scores.target},
+        warning=found.warning,
+        progress=False,
+    )
+
+
+def _facts(results: Results) -> dict[str, str]:
+    study = results.study
+    facts = {"galineage": __version__, "study": study.name, "seed": str(study.seed), "target": study.target}
+    for domain in study.domains:
+        catalogue = results.catalogue(domain.name)
+        facts[f"table of {domain.name}"] = (
+            f"{domain.file}, rows {domain.rows}, {len(catalogue)} galaxies"
+            + (f" above {domain.mstar_min:g} Msun" if domain.mstar_min else "")
+            + f", {len(catalogue.skipped)} skipped, sha256 {catalogue.meta.get('sha256', '')}"
+        )
+    for experiment in study.experiments:
+        facts[f"experiment {experiment.name}"] = (
+            f"{experiment.title}: inputs {', '.join(experiment.features)}; models "
+            + ", ".join(f"{model.preset} x {model.members}" for model in experiment.models)
+            + f"; split by {experiment.split}, "
+            + (f"{experiment.folds} folds" if experiment.folds else f"{experiment.holdout:.0%} held out")
+        )
+    return facts
+
+
+def _finish_bundles(results: Results, experiment: str, tests: list[Scores]) -> None:
+    """Copy each model trained on a whole domain to ``bundles/``, with what the tests found on its card."""
+    spec = results.study.experiment(experiment)
+    part = "whole" if spec.folds else "holdout"
+    for model in spec.models:
+        for domain in spec.domains:
+            folder = results.out / Job(experiment, model.preset, domain, part).folder / "bundle"
+            metrics: dict[str, Any] = {}
+            for item in tests:
+                if (item.model, item.train) == (model.preset, domain):
+                    values = accuracy.compute(item).values
+                    way = f"{spec.folds}-fold inside" if spec.folds and item.test == domain else "tested on"
+                    metrics[f"{way} {item.test}"] = ", ".join(
+                        f"{name} {values[name][0]:.3f} ± {values[name][1]:.3f}"
+                        for name in ("r2", "rmse", "bias_median", "coverage68")
+                    )
+            save(
+                with_metrics(load(folder), metrics),
+                results.out / "bundles" / f"{experiment}-{model.preset}-{slug(domain)}",
+            )
+
+
+def _write_skips(results: Results) -> None:
+    for domain in results.study.domains:
+        skipped = results.catalogue(domain.name).skipped
+        write_table(skip_table(skipped), results.out / "tables" / f"skipped_{slug(domain.name)}.ecsv")
