@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from galineage.errors import DataError
-from galineage.models.bounded import WidenedLogit
+from galineage.models.bounded import TruncatedMixture, WidenedLogit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,6 +60,7 @@ class Posterior:
                 expected="batch shape (members, galaxies), event shape ()",
             )
         self.members = members
+        self._pooled = members.pooled() if isinstance(members, TruncatedMixture) else None
         self._bounded = members.support is torch.distributions.constraints.unit_interval
         if self._bounded:
             self.low, self.high = torch.zeros(len(self)), torch.ones(len(self))
@@ -69,8 +70,7 @@ class Posterior:
         self._refuse_nan()
 
     def _refuse_nan(self) -> None:
-        middle = self.members.cdf(0.5 * (self.low + self.high))
-        bad = torch.isnan(middle).any(dim=0)
+        bad = torch.isnan(self.cdf(0.5 * (self.low + self.high)))
         if bool(bad.any()):
             raise DataError(
                 f"the posterior of {int(bad.sum())} galaxies is NaN",
@@ -96,12 +96,16 @@ class Posterior:
         Tensor (..., n)
             Natural logarithm; -inf outside the support.
         """
+        if self._pooled is not None:
+            return self._pooled.log_prob(value)
         return torch.logsumexp(self.members.log_prob(value.unsqueeze(-2)), dim=-2) - math.log(
             self.members.batch_shape[0]
         )
 
     def cdf(self, value: Tensor) -> Tensor:
         """Probability below ``value`` (..., n), in the target's unit; returns (..., n)."""
+        if self._pooled is not None:
+            return self._pooled.cdf(value)
         return self.members.cdf(value.unsqueeze(-2)).mean(dim=-2)
 
     @property
@@ -148,6 +152,8 @@ class Posterior:
             p = p[:, None]
         if not bool(((p > 0) & (p < 1)).all()):
             raise DataError(f"probabilities are {p.flatten().tolist()[:5]}", expected="strictly between 0 and 1")
+        if self._pooled is not None:
+            return self._pooled.icdf(p)
         shape = torch.broadcast_shapes(p.shape, (1, len(self)))
         low, high = self.low.expand(shape), self.high.expand(shape)
         for _ in range(_BISECTIONS):

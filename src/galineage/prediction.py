@@ -11,7 +11,7 @@ from galineage import __version__
 from galineage.errors import DataError
 from galineage.fields import field
 from galineage.posterior import Posterior
-from galineage.training.progress import bar
+from galineage.progress import bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

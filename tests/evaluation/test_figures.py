@@ -103,8 +103,9 @@ class TestEveryDiagnostic:
         rng = np.random.default_rng(0)
         truth, mstar = universe(300, rng)
         result = item.compute(gaussian(truth, 0.3, 0.2, mstar, rng), n_boot=5)
-        item.judge(result)
+        assert item.judge(result).sentence
         item.figure(result).canvas.draw()
+        assert len(result.to_table()) > 0
 
 
 def test_style_is_local_and_given_axes_keep_their_own(known):

@@ -67,9 +67,11 @@ def bounded(distribution):
 
 
 def grid_of(distribution, points=20001):
-    """Points (P, 1, 1) that hold all of the probability."""
+    """Points (P, 1, 1) that hold all of the probability, and every step of a density that has steps."""
     if bounded(distribution):
-        return torch.linspace(0, 1, points, dtype=torch.float64)[:, None, None]
+        even = torch.linspace(0, 1, points, dtype=torch.float64)
+        steps = getattr(distribution, "edges", even[:1]).double()
+        return torch.unique(torch.cat([even, steps]))[:, None, None]
     low = (distribution.mean - 9 * distribution.stddev).min()
     high = (distribution.mean + 9 * distribution.stddev).max()
     return torch.linspace(float(low), float(high), points, dtype=torch.float64)[:, None, None]

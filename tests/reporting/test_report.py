@@ -1,6 +1,7 @@
 """A report: complete in itself, true to its numbers, safe with any text, the same every time, never half written."""
 
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -140,7 +141,7 @@ class TestPage:
         levels = [int(tag[1]) for tag in outline.tags if re.fullmatch("h[1-6]", tag)]
         assert levels[0] == 1
         assert levels.count(1) == 1
-        assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+        assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
         assert len(outline.ids) == len(set(outline.ids))
         assert '<html lang="en">' in written[1]
         assert [image["alt"] for image in outline.images] == ["Look at the diagonal. Below: too narrow.", "Wide."]
@@ -159,7 +160,7 @@ class TestPage:
         text = written[1]
         headline = text.partition('id="report.verdicts"')[2].partition("</section>")[0]
         assert text.index('id="report.verdicts"') < text.index("<nav")
-        assert "1 of 2 checks passes" in headline
+        assert "One of 2 checks passes" in headline
         assert headline.index("Does not pass (1)") < headline.index("too narrow") < headline.index("Passes (1)")
         assert text.count("68 % intervals hold 61 %: too narrow.") == 2
 
@@ -168,7 +169,8 @@ class TestPage:
         [
             ([True], "The one check passes"),
             ([True, True], "All 2 checks pass"),
-            ([False], "0 of 1 check pass"),
+            ([False], "The one check does not pass"),
+            ([False, False], "None of 2 checks passes"),
             ([True, True, False], "2 of 3 checks pass"),
         ],
     )
@@ -229,7 +231,7 @@ class TestNumbers:
     def test_provenance_is_in_both_forms(self, written):
         meta = read_table(written[0] / "tables" / "fig01.ecsv").meta
         assert meta == json.loads((written[0] / "tables" / "fig01.json").read_text(encoding="utf-8"))["meta"]
-        assert meta["data"] == "a.fits\nsha256 00ff"
+        assert meta["data"] == "a.fits sha256 00ff"
         assert meta["seed"] == 3  # the table's own entry wins
         assert meta["title"] == "Error bars"
 
@@ -238,7 +240,10 @@ class TestNumbers:
         assert numbers["facts"] == {"seed": "1", "data": "a.fits\nsha256 00ff"}
         assert (numbers["passed"], numbers["failed"]) == (1, 1)
         assert numbers["verdicts"][0] == {
-            **{"section": "Calibration", "figure": "fig01", "passed": False, "kind": "too narrow"},
+            "section": "Calibration",
+            "figure": "fig01",
+            "passed": False,
+            "kind": "too narrow",
             "sentence": "68 % intervals hold 61 %: too narrow.",
         }
         for name in numbers["figures"] + numbers["tables"]:
@@ -254,7 +259,7 @@ class TestNumbers:
             assert paper.title in bibtex()
 
 
-HOSTILE = '<script>alert("1")</script> & \'$title\' </style> \x00\ud800'
+HOSTILE = "<script>alert(\"1\")</script> & '$title' </style> \x00\ud800"
 
 
 class TestAnyText:
@@ -302,8 +307,8 @@ class TestFigures:
 
     def test_closed_after_a_failure_too(self, tmp_path):
         opened = plt.figure(figsize=(4, 3))
-        with pytest.raises(ConfigError, match="no title"):
-            write(tmp_path, sections(figure=opened), title=" ")
+        with pytest.raises(ConfigError, match="are called 'fig01'"):
+            write(tmp_path, sections(figure=opened) + sections())
         assert plt.get_fignums() == []
 
     def test_a_figure_that_cannot_be_drawn_is_named(self, tmp_path):
@@ -325,18 +330,11 @@ def test_a_write_that_fails_leaves_no_half_file(tmp_path, monkeypatch, written, 
     """The disk is full at the n-th file: what is there is whole, and the old page is as it was."""
     old = tmp_path / "report.html"
     old.write_text("the page of last week", encoding="utf-8")
-    count = iter(range(100))
-
-    def full(path):
-        if next(count) == fails_at:
-            raise OSError(28, "No space left on device")
-
-    files_only = [0]
+    files = itertools.count()
 
     def sync(path):
-        if Path(path).is_file():
-            files_only[0] += 1
-            full(path)
+        if path.is_file() and next(files) == fails_at:
+            raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(galineage.atomic, "_sync", sync)
     with pytest.raises(FileFormatError, match="No space left"):
@@ -371,6 +369,10 @@ class TestWrongInput:
         with pytest.raises(ConfigError, match="are called 'TAB1'"):
             write(tmp_path, [*sections(), Section("More", "", (Grid("TAB1", "t", "c", table()),))])
         assert list(tmp_path.iterdir()) == []
+
+    def test_a_report_has_a_title(self, tmp_path):
+        with pytest.raises(ConfigError, match="no title"):
+            write(tmp_path, title=" ")
 
     def test_facts_are_text(self, tmp_path):
         with pytest.raises(ConfigError, match="the fact 'seed' is 3"):

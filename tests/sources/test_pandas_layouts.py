@@ -28,7 +28,7 @@ def save(data, path, **kw):
     return path
 
 
-def same(raw, want):
+def assert_same(raw, want):
     assert sorted(raw.names) == sorted(want.columns)
     for name in want:
         np.testing.assert_array_equal(raw.columns[name], want[name].to_numpy().astype(raw.columns[name].dtype))
@@ -39,19 +39,19 @@ def same(raw, want):
 def test_fixed_layout(tmp_path, compressed, key):
     want = frame()
     path = save(want, tmp_path / "t.h5", key=key, format="fixed", **compressed)
-    same(read_raw(path, key), want)
+    assert_same(read_raw(path, key), want)
 
 
 @pytest.mark.parametrize("data_columns", [None, True, ["a"]])
 def test_appendable_layout(tmp_path, data_columns):
     want = frame().drop(columns="o")
     path = save(want, tmp_path / "t.h5", key="data", format="table", data_columns=data_columns)
-    same(read_raw(path), want)
+    assert_same(read_raw(path), want)
 
 
 def test_an_index_with_gaps_does_not_matter(tmp_path):
     want = frame().iloc[::2]
-    same(read_raw(save(want, tmp_path / "t.h5", key="data", format="fixed")), want)
+    assert_same(read_raw(save(want, tmp_path / "t.h5", key="data", format="fixed")), want)
 
 
 def test_an_empty_frame_has_no_rows(tmp_path):

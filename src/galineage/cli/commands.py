@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from galineage.atomic import writing
+from galineage.atomic import write_text, writing
 from galineage.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def train(options: Namespace) -> None:
     )
     save(bundle, out)
     if (scratch / "history.csv").exists():
-        (scratch / "history.csv").replace(out / "history.csv")
+        write_text(out / "history.csv", (scratch / "history.csv").read_text(encoding="utf-8"))
     shutil.rmtree(scratch, ignore_errors=True)
     for name, value in bundle.card["metrics"].items():
         print(f"{name}: {value}")

@@ -113,7 +113,10 @@ def bin_edges(values: Array, bins: int | Sequence[float]) -> Array:
 
 
 def assign(values: Array, edges: Array) -> NDArray[np.int64]:
-    """Bin of each value, shape (n,): 0 to ``len(edges) - 2``; -1 outside and for NaN. The last bin holds its edge."""
+    """Return the bin of each value (any unit, that of the edges), shape (n,): 0 to ``len(edges) - 2``.
+
+    -1 outside and for NaN. The last bin holds its upper edge.
+    """
     which = np.searchsorted(edges, values, side="right") - 1
     which = np.where(values == edges[-1], len(edges) - 2, which)
     return np.where((which < 0) | (which > len(edges) - 2) | ~np.isfinite(values), -1, which)

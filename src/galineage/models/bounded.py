@@ -18,11 +18,14 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 from zuko.transforms import MonotonicRQSTransform
 
+from galineage.models.inverse import MixtureCdf
+
 __all__ = ["Histogram", "TruncatedMixture", "TruncatedSplineFlow", "WidenedLogit"]
 
 _SQRT2 = math.sqrt(2.0)
 _LOG_SQRT_2PI = 0.5 * math.log(2.0 * math.pi)
 _TINY = 1e-12
+_TAIL = 6.5
 
 
 @dataclass(frozen=True)
@@ -67,15 +70,15 @@ def _normal_icdf(p: Tensor) -> Tensor:
 
 
 @functools.cache
-def _quadrature() -> tuple[list[float], list[float]]:
-    """Nodes and weights of Gauss-Legendre's rule on [0, 1], shape (64,): they crowd at the ends, where tails are."""
-    nodes, weights = np.polynomial.legendre.leggauss(64)
+def _quadrature(count: int) -> tuple[list[float], list[float]]:
+    """Nodes and weights of Gauss-Legendre's rule on [0, 1], shape (count,): they crowd at the ends, where tails are."""
+    nodes, weights = np.polynomial.legendre.leggauss(count)
     return (0.5 * (nodes + 1)).tolist(), (0.5 * weights).tolist()
 
 
-def _rule(like: Tensor, dimensions: int) -> tuple[Tensor, Tensor]:
+def _rule(like: Tensor, dimensions: int, count: int = 64) -> tuple[Tensor, Tensor]:
     shape = (-1, *([1] * dimensions))
-    p, weights = (torch.tensor(part, dtype=like.dtype, device=like.device).view(shape) for part in _quadrature())
+    p, weights = (torch.tensor(part, dtype=like.dtype, device=like.device).view(shape) for part in _quadrature(count))
     return p, weights
 
 
@@ -93,15 +96,19 @@ class _UnitInterval(Distribution):
         mean = (weights * values).sum(0)
         return mean, (weights * (values - mean) ** 2).sum(0)
 
+    @functools.cached_property
+    def _both_moments(self) -> tuple[Tensor, Tensor]:
+        return self._moments()
+
     @property
     def mean(self) -> Tensor:
         """Mean, batch shape, no unit."""
-        return self._moments()[0]
+        return self._both_moments[0]
 
     @property
     def variance(self) -> Tensor:
         """Variance, batch shape, no unit."""
-        return self._moments()[1]
+        return self._both_moments[1]
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         """Draw samples of shape ``sample_shape + batch_shape``, all in [0, 1]."""
@@ -136,7 +143,8 @@ class TruncatedMixture(_UnitInterval):
         inside = (value >= 0) & (value <= 1)
         y = value.clamp(0, 1)
         z = (self.link.forward(y).unsqueeze(-1) - self.loc) / self.scale
-        parts = self.log_weights - 0.5 * z * z - self.scale.log() - self._mass.clamp_min(_TINY).log()
+        height = self.log_weights - self.scale.log() - self._mass.clamp_min(_TINY).log()
+        parts = torch.addcmul(height, z, z, value=-0.5)
         density = torch.logsumexp(parts, dim=-1) - _LOG_SQRT_2PI + self.link.log_slope(y)
         return torch.where(inside | value.isnan(), density, -torch.inf)
 
@@ -151,23 +159,36 @@ class TruncatedMixture(_UnitInterval):
         return self.link.inverse(u)
 
     def icdf(self, value: Tensor) -> Tensor:
-        """Quantile at probability ``value`` (broadcastable to the batch shape), by bisection to 1e-6."""
+        """Quantile at probability ``value`` (broadcastable to the batch shape), no unit; see `MixtureCdf.inverse`.
+
+        Good to 1e-5, or to what rounding allows where there is next to no density. NaN gives NaN. It has no gradient.
+        """
         shape = torch.broadcast_shapes(value.shape, self.batch_shape)
-        low, high = torch.zeros(shape), torch.ones(shape)
-        for _ in range(20):
-            middle = 0.5 * (low + high)
-            below = self.cdf(middle) < value
-            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-        return 0.5 * (low + high)
+        p = value.detach().to(self.loc.dtype).expand(shape).reshape(-1, self.batch_shape.numel())
+        weights, mass = self.log_weights.exp(), self._mass.clamp_min(_TINY)
+        parts = (part.detach().flatten(0, -2) for part in (weights, self.loc, self.scale, self._low, mass))
+        return self.link.inverse(MixtureCdf.of(*parts).inverse(p, self.link.limit)).view(shape)
+
+    def pooled(self) -> TruncatedMixture:
+        """Return the equally weighted mixture over the first batch dimension: one with all its components.
+
+        From batch shape (E, ...) and K components to batch shape (...) and E * K components; no unit.
+        """
+        parts = (part.movedim(0, -2).flatten(-2) for part in (self.log_weights, self.loc, self.scale))
+        return TruncatedMixture(*parts, self.link)
 
     def _moments(self) -> tuple[Tensor, Tensor]:
-        # per component the quantile function is closed, so no root finding is needed
-        p, nodes = _rule(self.loc, self.loc.dim())
-        values = self._component_icdf(p)
-        weights = self.log_weights.exp()
-        mean = (weights * (nodes * values).sum(0)).sum(-1)
-        apart = values - mean.unsqueeze(-1)
-        return mean, (weights * (nodes * apart * apart).sum(0)).sum(-1)
+        # Gauss-Legendre's rule over the part of the truncated normal that counts, component by component
+        x, rule = _rule(self.loc, self.loc.dim(), 32)
+        low, high = ((end - self.loc) / self.scale for end in (-self.link.limit, self.link.limit))
+        low, high = torch.maximum(low, high.clamp_max(0) - _TAIL), torch.minimum(high, low.clamp_min(0) + _TAIL)
+        nearest = torch.zeros_like(low).clamp(low, high)
+        z = torch.addcmul(low, high - low, x)
+        share = rule * torch.exp(torch.addcmul(0.5 * nearest.square(), z, z, value=-0.5))
+        share = share * (self.log_weights.exp() / share.sum(0))
+        values = self.link.inverse(torch.addcmul(self.loc, self.scale, z))
+        mean = (share * values).sum((0, -1))
+        return mean, (share * (values - mean.unsqueeze(-1)).square()).sum((0, -1))
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         """Draw samples of shape ``sample_shape + batch_shape``, all in [0, 1]."""
@@ -250,7 +271,7 @@ class Histogram(_UnitInterval):
         super().__init__(probabilities.shape[:-1], validate_args=False)
 
     def _bin(self, value: Tensor) -> Tensor:
-        return (torch.bucketize(value, self.edges, right=True) - 1).clamp(0, len(self.widths) - 1)
+        return (torch.bucketize(value.contiguous(), self.edges, right=True) - 1).clamp(0, len(self.widths) - 1)
 
     def _take(self, table: Tensor, index: Tensor) -> Tensor:
         shape = torch.broadcast_shapes(index.shape, self.batch_shape)

@@ -223,7 +223,7 @@ def _build(description: dict[str, Any], tensors: dict[str, Tensor], folder: Path
         estimator.load_tensors(tensors)
     except BundleError:
         raise
-    except (GalineageError, TypeError, ValueError, RuntimeError) as error:
+    except (GalineageError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise BundleError(f"description and weights do not fit: {error}", where=str(folder)) from error
     return estimator.eval()
 

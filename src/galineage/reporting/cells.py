@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,11 +14,13 @@ if TYPE_CHECKING:
     from astropy.table import Column, Table
     from numpy.typing import NDArray
 
-__all__ = ["DASH", "column_texts", "is_text", "table_json", "unit_text"]
+__all__ = ["DASH", "column_texts", "is_text", "printable", "table_json", "unit_text"]
 
 DASH = "–"
 """Shown where a number could not be determined (NaN) or is missing (masked)."""
 
+# what neither HTML, YAML nor a UTF-8 file can hold
+_UNPRINTABLE = re.compile("[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _DIGITS = 4
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -58,6 +61,11 @@ def column_texts(column: Column, rows: int) -> list[str]:
 def is_text(column: Column) -> bool:
     """Tell whether a column holds words rather than numbers."""
     return _values_and_missing(column)[0].dtype.kind not in "fiu"
+
+
+def printable(text: str) -> str:
+    """Replace control characters and lone surrogates, which no file of a report can hold."""
+    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
 
 
 def table_json(table: Table, meta: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from galineage.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from astropy.table import Table
     from matplotlib.figure import Figure
@@ -89,6 +89,9 @@ class Grid:
         As in `Panel`.
     table : astropy.table.Table
         One-dimensional columns with units and descriptions. NaN and masked values are shown as a dash.
+    shown : astropy.table.Table, optional
+        A shorter form of ``table`` for the page, for example with values and errors as one text; the files hold
+        ``table``.
 
     Raises
     ------
@@ -100,6 +103,7 @@ class Grid:
     title: str
     caption: str
     table: Table
+    shown: Table | None = None
 
     def __post_init__(self) -> None:
         _check_texts(self)
@@ -138,8 +142,8 @@ class Section:
                 raise _wrong_type(self.title, "item", item, "a Panel or a Grid")
 
 
-def check_sections(sections: Iterable[Section]) -> tuple[Section, ...]:
-    """Return the sections as a tuple after checking that no two items share a file name.
+def check_sections(sections: Sequence[Section]) -> None:
+    """Check that there is a section and that no two items share a file name.
 
     Names that differ only in case count as the same: some file systems cannot tell them apart.
 
@@ -148,11 +152,10 @@ def check_sections(sections: Iterable[Section]) -> tuple[Section, ...]:
     ConfigError
         If a name is used twice, or there is no section.
     """
-    chosen = tuple(sections)
-    if not chosen:
+    if not sections:
         raise ConfigError("the report has no section", expected="at least one Section")
     seen: dict[str, str] = {}
-    for section in chosen:
+    for section in sections:
         for item in section.items:
             if item.name.lower() in seen:
                 raise ConfigError(
@@ -161,7 +164,6 @@ def check_sections(sections: Iterable[Section]) -> tuple[Section, ...]:
                     expected="a name of its own for every figure and table, as it names the files",
                 )
             seen[item.name.lower()] = section.title
-    return chosen
 
 
 def statements(sections: Iterable[Section]) -> Iterator[tuple[Section, Panel, Statement]]:

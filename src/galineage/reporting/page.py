@@ -10,7 +10,7 @@ from string import Template
 from typing import TYPE_CHECKING
 
 from galineage import __version__
-from galineage.reporting.cells import DASH, column_texts, is_text, unit_text
+from galineage.reporting.cells import DASH, column_texts, is_text, printable, unit_text
 from galineage.reporting.citing import PAPERS, bibtex
 from galineage.reporting.contents import Panel, statements
 
@@ -30,12 +30,10 @@ DETAIL_ROWS = 60
 GRID_ROWS = 200
 """Rows shown of a table that is part of the page; the files hold all."""
 
-# what neither XML nor a UTF-8 file can hold
-_UNPRINTABLE = re.compile("[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _HYPHENATED = re.compile(r"\b[A-Za-z]\w*-\w{1,3}\b")
 _HEADER_LENGTH = 110
 _SIDE_WIDTH = 692  # CSS pixels of the left column, as in page.css: the house figure of 7.2 inches
-_TALL = 1.15  # height to width above which a figure gets more of a printed page
+_TALL = 0.95  # height to width above which a figure gets more of a printed page
 
 
 def page(
@@ -85,7 +83,7 @@ def _resource(name: str) -> str:
 
 
 def _text(text: object) -> str:
-    return html.escape(_UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", str(text).replace("\r\n", "\n")), quote=True)
+    return html.escape(printable(str(text)), quote=True)
 
 
 def _prose(text: object) -> str:
@@ -135,23 +133,37 @@ def _headline(sections: Sequence[Section], names: Mapping[str, str]) -> str:
     found = list(statements(sections))
     if not found:
         return ""
-    passing = sum(bool(verdict.passed) for _, _, verdict in found)
-    if passing == len(found):
-        summary = "The one check passes" if passing == 1 else f"All {passing} checks pass"
-    else:
-        summary = f"{passing} of {len(found)} check{'s' if len(found) > 1 else ''} pass{'es' if passing == 1 else ''}"
-    parts = ['<section class="headline" id="report.verdicts">', f"<h2>{summary}</h2>"]
+    parts = [
+        '<section class="headline" id="report.verdicts">',
+        f"<h2>{_summary([bool(verdict.passed) for _, _, verdict in found])}</h2>",
+    ]
     for passed, kind, heading in ((False, "fail", "Does not pass"), (True, "pass", "Passes")):
         chosen = [(panel, verdict) for _, panel, verdict in found if bool(verdict.passed) is passed]
         if chosen:
-            parts += [f'<h3 class="{kind}">{_icon(kind)}{heading} ({len(chosen)})</h3>', "<ul>"]
+            where = list(dict.fromkeys(panel.name for panel, _ in chosen))
+            links = ", ".join(f'<a href="#{name}">{names[name]}</a>' for name in where)
+            parts += [
+                f'<details><summary class="{kind}">{_icon(kind)}<strong>{heading} ({len(chosen)})</strong></summary>',
+                "<ul>",
+            ]
             parts += [
                 f'<li class="{kind}"><span>{_prose(verdict.sentence)}</span>'
                 f'<span><a href="#{panel.name}">{names[panel.name]}</a>: {_prose(panel.title)}</span></li>'
                 for panel, verdict in chosen
             ]
-            parts.append("</ul>")
+            parts.append(f'</ul></details><p class="where">{links}</p>')
     return "\n".join([*parts, "</section>"])
+
+
+def _summary(outcomes: Sequence[bool]) -> str:
+    passing, total = sum(outcomes), len(outcomes)
+    if total == 1:
+        return "The one check passes" if passing else "The one check does not pass"
+    if passing == total:
+        return f"All {total} checks pass"
+    if passing <= 1:
+        return f"{'One' if passing else 'None'} of {total} checks passes"
+    return f"{passing} of {total} checks pass"
 
 
 def _contents(sections: Sequence[Section], names: Mapping[str, str]) -> str:
@@ -223,7 +235,7 @@ def _grid(grid: Grid, number: str) -> str:
         f'<figure class="grid" id="{grid.name}">',
         f'<h3><span class="number">{number}.</span> {_prose(grid.title)}</h3>',
         f"<figcaption>{_paragraphs(grid.caption)}</figcaption>",
-        _numbers(grid.table, grid.name, number, GRID_ROWS),
+        _numbers(grid.table if grid.shown is None else grid.shown, grid.name, number, GRID_ROWS),
         f"<details><summary>What the columns of {number} mean</summary>{_columns(grid.table)}</details>",
         _files(grid.name, [("Table", "tables", ("ecsv", "json"))]),
         "</figure>",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,8 @@ import numpy as np
 from galineage import __version__
 from galineage.atomic import write_json, write_text, writing
 from galineage.errors import ConfigError
-from galineage.reporting.cells import table_json
+from galineage.progress import bar
+from galineage.reporting.cells import printable, table_json
 from galineage.reporting.contents import Panel, check_sections, statements
 from galineage.reporting.drawing import close, render
 from galineage.reporting.page import page
@@ -76,12 +76,13 @@ def write_report(
         If a file cannot be written. The files written before it are whole; the old page, if any, is untouched.
     """
     out = Path(folder)
-    chosen = check_sections(sections)
+    chosen = tuple(sections)
     try:
+        check_sections(chosen)
         _check_texts(title, facts)
         items = [item for section in chosen for item in section.items]
         images: dict[str, Rendered] = {}
-        for item in _bar(items, progress):
+        for item in bar(items, label="report", show=progress):
             if isinstance(item, Panel):
                 images[item.name] = _write_figure(out, item)
             if item.table is not None:
@@ -114,9 +115,16 @@ def _write_figure(out: Path, panel: Panel) -> Rendered:
 
 def _write_numbers(out: Path, item: Panel | Grid, table: Table, facts: Mapping[str, str]) -> None:
     about = {"galineage": __version__, "title": item.title, "caption": item.caption, **facts, **table.meta}
-    meta = {key: value.item() if isinstance(value, np.generic) else value for key, value in about.items()}
+    meta = {key: _plain(value) for key, value in about.items()}
     write_table(table, out / "tables" / f"{item.name}.ecsv", meta=meta)
     write_json(out / "tables" / f"{item.name}.json", table_json(table, meta))
+
+
+def _plain(value: Any) -> Any:
+    """Turn a provenance entry into what every format keeps: numpy scalars to Python's, text to one printable line."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    return " ".join(printable(value).split()) if isinstance(value, str) else value
 
 
 def _summary(title: str, sections: Sequence[Section], facts: Mapping[str, str], warning: str) -> dict[str, Any]:
@@ -142,16 +150,3 @@ def _summary(title: str, sections: Sequence[Section], facts: Mapping[str, str], 
         "figures": [f"figures/{item.name}.pdf" for item in items if isinstance(item, Panel)],
         "tables": [f"tables/{item.name}.ecsv" for item in items if item.table is not None],
     }
-
-
-def _bar(items: Sequence[Panel | Grid], show: bool) -> Any:
-    from tqdm import tqdm
-
-    return tqdm(
-        items,
-        desc="report",
-        disable=not (show and sys.stderr.isatty()),
-        leave=False,
-        delay=2,
-        dynamic_ncols=True,
-    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -83,23 +82,32 @@ def plan(study: Study) -> list[Job]:
 
 
 def data_path(domain: DomainSpec, data: Path) -> Path:
-    """Return the file of a domain below the data folder.
+    """Return where the table of a domain should lie."""
+    return Path(data) / domain.file
+
+
+def check_tables(study: Study, data: Path) -> None:
+    """Make sure that every table the experiments need is there and can be read, before hours are spent.
 
     Raises
     ------
     FileFormatError
-        If it is not there; says what the folder holds.
+        If tables are missing; names all of them and what the folder holds instead.
     """
-    path = Path(data) / domain.file
-    if not path.is_file():
+    names = list(dict.fromkeys(name for item in study.experiments for name in item.domains))
+    files = [study.domain(name).file for name in names]
+    missing = [file for file in files if not (Path(data) / file).is_file()]
+    if missing:
         here = sorted(item.name for item in Path(data).iterdir())[:12] if Path(data).is_dir() else []
         raise FileFormatError(
-            f"the table of {domain.name} is not there: {domain.file}",
+            f"{len(missing)} of the {len(files)} tables of study {study.name!r} are not there: {', '.join(missing)}",
             where=str(data),
-            expected="files " + domain.file + (f"; the folder holds {', '.join(here)}" if here else "; no such folder"),
-            advice="give the folder that holds the tables with --data DIR (docs/data.md says where they come from)",
+            expected=", ".join(files)
+            + (f"; the folder holds {', '.join(here)}" if here else "; there is no such folder"),
+            advice="give the folder that holds the tables with --data DIR; the page 'Data' says where they come from",
         )
-    return path
+    for name in names:
+        read_domain(study, name, data)
 
 
 @lru_cache(maxsize=16)
@@ -223,7 +231,6 @@ def run_job(
         save(bundle, folder / "bundle")
         files["bundle/bundle.json"] = sha256(folder / "bundle" / "bundle.json")
     write_json(folder / _DONE, {"identity": identity(study, job, data), "files": files})
-    shutil.rmtree(folder / "training" / "tensorboard", ignore_errors=True)
     (folder / "training" / "checkpoint.safetensors").unlink(missing_ok=True)
     return job.label
 

@@ -30,9 +30,11 @@ from galineage.reporting import Grid, Panel
 from galineage.study.results import Results
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from astropy.table import Table
 
-    from galineage.evaluation import Scores
+    from galineage.evaluation import Scores, Verdict
 
 __all__ = ["KINDS", "Maker", "accuracy_table"]
 
@@ -70,6 +72,14 @@ def _label(item: Scores) -> str:
     return f"{item.model}: {item.label}"
 
 
+def _labelled(verdicts: Iterable[Verdict], labels: list[str]) -> tuple[Verdict, ...]:
+    """Put in front of every sentence whose it is."""
+    return tuple(
+        replace(verdict, sentence=f"{label}: {verdict.sentence}")
+        for label, verdict in zip(labels, verdicts, strict=True)
+    )
+
+
 def make_balance(results: Results, options: Mapping[str, Any]) -> list[Panel | Grid]:
     """Histograms of the target before and after earlier snapshots were added (Figure 1, top)."""
     found = balance.compute(
@@ -101,14 +111,11 @@ def make_prediction(results: Results, options: Mapping[str, Any]) -> list[Panel 
     tests = _chosen(results, options)
     found = [prediction.compute(item) for item in tests]
     with style():
-        figure = new_figure(4.6 * len(found), 6.4)
+        figure = new_figure(5.6 * len(found), 6.6)
         for part, result in zip(np.ravel(figure.subfigures(1, len(found), squeeze=False)), found, strict=True):
             prediction.draw(result, part)
     table = _stack([result.to_table() for result in found], [_label(item) for item in tests])
-    verdicts = tuple(
-        replace(verdict, sentence=f"{_label(item)}: {verdict.sentence}")
-        for item, verdict in zip(tests, map(prediction.judge, found), strict=True)
-    )
+    verdicts = _labelled(map(prediction.judge, found), [item.label for item in tests])
     return [Panel(options["name"], options["title"], options["caption"], figure, verdicts, table, wide=len(found) > 1)]
 
 
@@ -135,7 +142,7 @@ def make_relation(results: Results, options: Mapping[str, Any]) -> list[Panel | 
     domains = list(dict.fromkeys(item.test for item in tests))
     found, labels = [], []
     with style():
-        figure = new_figure(4.6 * len(domains), 4.4)
+        figure = new_figure(5.6 * len(domains), 4.6)
         for ax, domain in zip(np.ravel(figure.subplots(1, len(domains), squeeze=False)), domains, strict=True):
             for index, item in enumerate([test for test in tests if test.test == domain]):
                 result = relation.compute(item, point=options.get("point", "posterior"))
@@ -143,10 +150,7 @@ def make_relation(results: Results, options: Mapping[str, Any]) -> list[Panel | 
                 ax.set_title(f"tested on {domain}")
                 found.append(result)
                 labels.append(item.label)
-    verdicts = tuple(
-        replace(verdict, sentence=f"{label}: {verdict.sentence}")
-        for label, verdict in zip(labels, map(relation.judge, found), strict=True)
-    )
+    verdicts = _labelled(map(relation.judge, found), labels)
     table = _stack([item.to_table() for item in found], labels)
     return [
         Panel(options["name"], options["title"], options["caption"], figure, verdicts, table, wide=len(domains) > 1)
@@ -157,7 +161,7 @@ def make_coverage(results: Results, options: Mapping[str, Any]) -> list[Panel | 
     """Coverage of the tests, left inside a domain and right across (Figure 11)."""
     found, labels = [], []
     with style():
-        figure = new_figure(9.2, 4.9)
+        figure = new_figure(11.2, 5.6)
         for ax, which in zip(figure.subplots(1, 2), ("within", "across"), strict=True):
             for index, item in enumerate(_chosen(results, {**options, "pairs": which})):
                 result = coverage.compute(item, method=options.get("method", "central"))
@@ -167,7 +171,7 @@ def make_coverage(results: Results, options: Mapping[str, Any]) -> list[Panel | 
             ax.set_title("same simulation" if which == "within" else "other simulation")
             ax.get_legend().set(loc="upper left")
     table = _stack([item.to_table() for item in found], labels)
-    verdicts = tuple(map(coverage.judge, found))
+    verdicts = _labelled(map(coverage.judge, found), labels)
     return [Panel(options["name"], options["title"], options["caption"], figure, verdicts, table, wide=True)]
 
 
@@ -179,7 +183,7 @@ def make_error_mass(results: Results, options: Mapping[str, Any]) -> list[Panel 
     columns = 2 if len(pairs) > 1 else 1
     rows = -(-len(pairs) // columns)
     with style():
-        figure = new_figure(4.6 * columns, 3.9 * rows)
+        figure = new_figure(5.6 * columns, 4.1 * rows)
         axes = np.ravel(figure.subplots(rows, columns, squeeze=False))
         for ax, result, pair in zip(axes, found, pairs, strict=False):
             trend.draw(result, ax)
@@ -187,10 +191,7 @@ def make_error_mass(results: Results, options: Mapping[str, Any]) -> list[Panel 
         for ax in axes[len(pairs) :]:
             ax.set_visible(False)
     labels = [" → ".join(pair) for pair in pairs]
-    verdicts = tuple(
-        replace(verdict, sentence=f"{label}: {verdict.sentence}")
-        for label, verdict in zip(labels, map(trend.judge, found), strict=True)
-    )
+    verdicts = _labelled(map(trend.judge, found), labels)
     table = _stack([item.to_table() for item in found], labels)
     return [Panel(options["name"], options["title"], options["caption"], figure, verdicts, table, wide=columns > 1)]
 
@@ -261,7 +262,7 @@ def accuracy_table(tests: list[Scores]) -> Table:
     return vstack(tables, metadata_conflicts="silent")
 
 
-def _readable(table: Table) -> Table:
+def readable(table: Table) -> Table:
     """Join each metric with its error as text, for the page; the files keep them apart."""
     from astropy.table import Column, Table
 
@@ -282,7 +283,7 @@ def _readable(table: Table) -> Table:
 def make_accuracy(results: Results, options: Mapping[str, Any]) -> list[Panel | Grid]:
     """All metrics of all models and pairs with bootstrap errors."""
     table = accuracy_table(_chosen(results, options))
-    return [Grid(options["name"], options["title"], options["caption"], table)]
+    return [Grid(options["name"], options["title"], options["caption"], table, readable(table))]
 
 
 def make_published(results: Results, options: Mapping[str, Any]) -> list[Panel | Grid]:

@@ -15,7 +15,7 @@ from galineage.models.bundle import load, save
 from galineage.reporting import Grid, Panel, Section, write_report
 from galineage.sources import skip_table
 from galineage.study.jobs import Job, slug
-from galineage.study.pages import KINDS, accuracy_table
+from galineage.study.pages import KINDS, accuracy_table, readable
 from galineage.study.results import Results
 from galineage.study.runner import run_jobs
 from galineage.study.spec import Study, load_study
@@ -164,7 +164,11 @@ def _evaluation_page(found: Evaluation, out: Path) -> Path:
         title=f"{scores.model}: trained on {scores.train}, tested on {scores.test}",
         lead=f"{len(scores)} galaxies whose {FIELDS[scores.target].meaning} is known.",
         sections=(
-            Section("Numbers", "", (Grid("accuracy", "Accuracy", "With bootstrap errors over galaxies.", table),)),
+            Section(
+                "Numbers",
+                "",
+                (Grid("summary", "Accuracy", "With bootstrap errors over galaxies.", table, readable(table)),),
+            ),
             Section("Diagnostics", "Each answers one question; the sentence below a figure is its answer.", panels),
         ),
         facts={"galineage": __version__, "galaxies": str(len(scores)), "target": scores.target},

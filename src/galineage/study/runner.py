@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from galineage import __version__
 from galineage.atomic import write_json
-from galineage.study.jobs import is_done, plan, read_domain, run_job
+from galineage.study.jobs import check_tables, is_done, plan, run_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,8 +56,7 @@ def run_jobs(
         The first error of a job; what was finished before stays, and the next call goes on from there.
     """
     data, out = Path(data), Path(out)
-    for name in {name for item in study.experiments for name in item.domains}:
-        read_domain(study, name, data)  # a missing or unreadable table is said now, not by a worker in an hour
+    check_tables(study, data)
     jobs = plan(study)
     todo = [job for job in jobs if not is_done(study, job, data, out)]
     write_json(

@@ -175,7 +175,8 @@ def draw_bands(
     toys : mapping of suite name to Bands
         All of one field.
     real : mapping, optional
-        Name to (medians by field name in the bins of `LOG_MASS_EDGES`, marker, colour); default TNG100 and EAGLE.
+        Name to (medians by field name, shape (k,) for the k bins of `LOG_MASS_EDGES`, marker, colour); default TNG100
+        and EAGLE.
 
     Returns
     -------

@@ -17,7 +17,7 @@ from galineage.errors import DataError, MissingDependencyError, TrainingError
 from galineage.models.base import DirectEstimator
 from galineage.store.splits import held_out_groups
 from galineage.training.checkpoint import Checkpoint, identity
-from galineage.training.progress import bar
+from galineage.progress import bar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -326,7 +326,8 @@ class _Run:
                 advice="lower learning_rate, or look for targets outside their range with `galineage inspect`",
             )
         self.estimator.load_state_dict(self.best)
-        self.estimator.to("cpu").eval()
+        self.estimator.to("cpu")
+        self.estimator.eval()
 
 
 def _member_rows(count: int, groups: Any, members: int, config: TrainConfig) -> tuple[Tensor, Tensor]:
