@@ -48,8 +48,8 @@ class Posterior:
     Notes
     -----
     With weights 1/E the mixture's density and distribution function are the members' means (A23 section 4 pools equal
-    numbers of samples of each member, which is the same in the limit). Quantiles are found by bisection of the exact
-    distribution function, to a part in 4 million of the range.
+    numbers of samples of each member, which is the same in the limit). Quantiles invert the exact distribution
+    function: by bisection to a part in 4 million of the range, or faster where the members are truncated mixtures.
     """
 
     def __init__(self, members: Distribution) -> None:
@@ -168,6 +168,8 @@ class Posterior:
         The highest point of a grid, which crowds where the members can be narrow, refined by zooms to 2e-5 of the
         range.
         """
+        if self._pooled is not None:
+            return self._pooled.mode
         step = torch.full((len(self),), 1 / (_MODE_GRID - 1))
         grid = torch.linspace(0, 1, _MODE_GRID)[:, None].expand(-1, len(self))
         if not self._bounded:  # a narrow member may hide between two points of the grid

@@ -51,6 +51,11 @@ items = [
   { kind = "prediction", name = "p", title = "P", caption = "c", experiment = "e", model = "mdn", pairs = "within" },
   { kind = "accuracy", name = "a", title = "A", caption = "c", experiment = "e", pairs = "all" },
   { kind = "transfer", name = "t", title = "T", caption = "c", experiment = "e", model = "mdn", pairs = "all" },
+]
+
+[[sections]]
+title = "A second one, before the first in the alphabet"
+items = [
   { kind = "boxes", name = "b", title = "B", caption = "c", experiment = "e", models = ["mdn", "spline"], pairs = "all" },
   { kind = "relation", name = "r", title = "R", caption = "c", experiment = "e", model = "mdn", pairs = "all" },
   { kind = "error-mass", name = "m", title = "M", caption = "c", experiment = "e", models = ["mdn", "spline"], pairs = "all" },

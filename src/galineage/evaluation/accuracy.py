@@ -12,7 +12,7 @@ from galineage.evaluation.bins import MIN_COUNT, Along, Point, abscissa, assign,
 from galineage.evaluation.bootstrap import N_BOOT, bootstrap, spread
 from galineage.evaluation.style import INK, axis_label, colour, new_axes, styled
 from galineage.evaluation.tabulate import make_table, target_unit
-from galineage.evaluation.verdict import Verdict, plus_minus
+from galineage.evaluation.verdict import SMALL_BIAS, Verdict, plus_minus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -193,7 +193,7 @@ def compute(
 def judge(result: Accuracy) -> Verdict:
     """Say how large the errors are; passes if the model beats the mean of the truth and its bias is small.
 
-    Small means at most half the scatter, or within two of its own errors of zero.
+    Small means at most a quarter of the scatter, or within two of its own errors of zero.
     """
     values = result.values
     bias, bias_error = values["bias_median"]
@@ -208,7 +208,7 @@ def judge(result: Accuracy) -> Verdict:
         return Verdict(f"{numbers}: too few different galaxies to judge.", passed=False, kind="too few")
     if r2 - 2 * r2_error <= 0:
         return Verdict(f"{numbers}: no better than always answering the mean.", passed=False, kind="uninformative")
-    if abs(bias) > max(0.5 * values["scatter"][0], 2 * bias_error):
+    if abs(bias) > max(SMALL_BIAS * values["scatter"][0], 2 * bias_error):
         side = "high" if bias > 0 else "low"
         return Verdict(f"{numbers}: the typical prediction is too {side}.", passed=False, kind=f"biased {side}")
     return Verdict(f"{numbers}: the bias is small against the scatter.", passed=True, kind="accurate")

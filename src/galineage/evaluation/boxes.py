@@ -12,7 +12,7 @@ from galineage.evaluation.bins import Point, point_estimate
 from galineage.evaluation.bootstrap import N_BOOT, bootstrap, spread
 from galineage.evaluation.style import INK, axis_label, colour, new_axes, styled
 from galineage.evaluation.tabulate import make_table, target_unit
-from galineage.evaluation.verdict import Verdict, plus_minus
+from galineage.evaluation.verdict import SMALL_BIAS, Verdict, plus_minus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -113,7 +113,7 @@ def compute(scores: Sequence[Scores], *, point: Point = "mean", n_boot: int = N_
 def judge(result: Boxes) -> Verdict:
     """Name the best and the worst case across domains (within, if there are no others) by bias and scatter together.
 
-    Passes if the worst median error is smaller than half its own scatter.
+    Passes if every median error is smaller than a quarter of its own scatter.
     """
     across = np.flatnonzero(~np.array(result.within))
     rows = across if len(across) else np.arange(len(result.pairs))
@@ -129,7 +129,7 @@ def judge(result: Boxes) -> Verdict:
         return f"{result.models[i]} {result.pairs[i]} (median error {bias}, scatter {width})"
 
     passed = bool(
-        (np.abs(middle[rows]) <= np.maximum(0.5 * scatter[rows], 2 * np.nan_to_num(middle_error[rows]))).all()
+        (np.abs(middle[rows]) <= np.maximum(SMALL_BIAS * scatter[rows], 2 * np.nan_to_num(middle_error[rows]))).all()
     )
     kind = "small bias" if passed else "biased somewhere"
     where = "Across domains" if len(across) else "Within domains"

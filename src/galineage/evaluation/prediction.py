@@ -11,7 +11,7 @@ from galineage.evaluation.bins import Point, Running, bin_edges, point_estimate,
 from galineage.evaluation.bootstrap import N_BOOT, bootstrap, spread
 from galineage.evaluation.style import INK, MUTED, axis_label, colour, curve_name, new_figure, styled
 from galineage.evaluation.tabulate import make_table, target_unit
-from galineage.evaluation.verdict import Verdict, plus_minus
+from galineage.evaluation.verdict import SMALL_BIAS, Verdict, plus_minus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -131,8 +131,9 @@ def compute(
 def judge(result: Prediction) -> Verdict:
     """Give median error, scatter, and the offset in bins of truth.
 
-    Passes if the median error of a bin, averaged over galaxies, is at most half the spread of the truth. The worst bin
-    does not decide: at the ends of the range even a perfect posterior mean is drawn towards the average.
+    Passes if the median error is small against the scatter, and that of a bin, averaged over galaxies, at most half the
+    spread of the truth. The worst bin does not decide: at the ends of the range even a perfect posterior mean is drawn
+    towards the average.
     """
     unit = target_unit(result.target)
     run = result.error
@@ -142,11 +143,13 @@ def judge(result: Prediction) -> Verdict:
     if not run.filled.any():
         return Verdict(f"{numbers}; too few galaxies for bins of truth.", passed=False, kind="too few")
     worst = run.worst
-    passed = run.typical <= 0.5 * float(result.truth.std())
+    biased = abs(result.median) > max(SMALL_BIAS * result.scatter, 2 * np.nan_to_num(result.median_error))
+    passed = bool(run.typical <= 0.5 * float(result.truth.std()) and not biased)
     typical = plus_minus(run.typical, float("nan"), unit)
     where = f"{run.edges[worst]:.2g} to {run.edges[worst + 1]:.2g}{f' {unit}' if unit else ''}"
     offset = plus_minus(float(run.p50[worst]), float(run.p50_error[worst]), unit, sign=True)
-    kind = "follows the truth" if passed else "departs from the truth"
+    side = "high" if result.median > 0 else "low"
+    kind = "follows the truth" if passed else (f"biased {side}" if biased else "departs from the truth")
     return Verdict(
         f"{numbers}; the typical offset at a given truth is {typical}, the largest {offset} at {where}: {kind}.",
         passed=passed,

@@ -9,7 +9,6 @@ import numpy as np
 
 from galineage.errors import DataError
 from galineage.fields import field
-from galineage.tables import read_table, write_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -123,6 +122,8 @@ class Scores:
 
     def write(self, path: Path) -> None:
         """Write the rows to a table file (format by suffix); raises as `galineage.tables.write_table` does."""
+        from galineage.tables import write_table
+
         write_table(self.to_table(), path)
 
     @classmethod
@@ -134,6 +135,8 @@ class Scores:
         FileFormatError, DataError
             If the file cannot be read or lacks a column.
         """
+        from galineage.tables import read_table
+
         table = read_table(path)
         missing = [name for name in ARRAYS if name not in table.colnames]
         if missing:

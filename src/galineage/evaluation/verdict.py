@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 from galineage.errors import DataError
 
-__all__ = ["Verdict", "percent", "plus_minus"]
+__all__ = ["SMALL_BIAS", "Verdict", "percent", "plus_minus"]
+
+SMALL_BIAS = 0.25
+"""A median error up to this part of the scatter is called small: a skewed but calibrated posterior mean has 0.1 to 0.2."""
 
 
 @dataclass(frozen=True)

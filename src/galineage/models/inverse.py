@@ -1,4 +1,4 @@
-"""Quantiles of mixtures of truncated normals: Newton's method that falls back on bisection, for many galaxies at once."""
+"""Quantiles and highest points of mixtures of truncated normals, for many galaxies at once."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["MixtureCdf"]
+__all__ = ["NormalSum"]
 
 _SQRT2 = math.sqrt(2.0)
 _SQRT_2PI = math.sqrt(2.0 * math.pi)
 _STEP = 2e-6
 _FEW = 0.3
+_NEAR = 0.1
+_ROUND = 0.5
 _ROUNDS = 100
 
 
 @dataclass
-class MixtureCdf:
-    """Distribution function of K truncated normals and its inverse, on the real line (logit space: no unit).
+class NormalSum:
+    """Distribution function and density of K truncated normals, on the real line (logit space: no unit).
 
     Components lead, so that the sum over them runs along whole rows of memory, and every pass over the K * n numbers
     that can be folded into another one is.
@@ -45,7 +47,7 @@ class MixtureCdf:
     spread: Tensor
 
     @classmethod
-    def of(cls, weights: Tensor, loc: Tensor, scale: Tensor, low: Tensor, mass: Tensor) -> MixtureCdf:
+    def of(cls, weights: Tensor, loc: Tensor, scale: Tensor, low: Tensor, mass: Tensor) -> NormalSum:
         """Prepare a mixture.
 
         Parameters
@@ -74,13 +76,25 @@ class MixtureCdf:
         """Return probability below ``u`` and density there; all of shape (q, ...), no unit."""
         argument = torch.addcmul(self.shift.unsqueeze(1), self.slope.unsqueeze(1), u)
         below = torch.erfc(argument).mul_(self.share.unsqueeze(1)).sum(0).sub_(self.below)
-        density = argument.square_().neg_().exp_().mul_(self.height.unsqueeze(1)).sum(0)
-        return below, density
+        return below, self._density(argument)
 
-    def take(self, index: Tensor) -> MixtureCdf:
+    def _density(self, argument: Tensor) -> Tensor:
+        # exp is ten times slower where the result underflows
+        return argument.square_().neg_().clamp_min_(-80.0).exp_().mul_(self.height.unsqueeze(1)).sum(0)
+
+    def density(self, u: Tensor) -> Tensor:
+        """Return the density at ``u`` (q, ...), no unit."""
+        return self._density(torch.addcmul(self.shift.unsqueeze(1), self.slope.unsqueeze(1), u))
+
+    @property
+    def locations(self) -> Tensor:
+        """Where the components peak, shape (K, ...), no unit."""
+        return -self.shift / self.slope
+
+    def take(self, index: Tensor) -> NormalSum:
         """Return the mixtures of some galaxies (m,); for one batch dimension (n,), any unit."""
         parts = (self.slope, self.shift, self.share, self.height, self.below, self.middle, self.spread)
-        return MixtureCdf(*(part.index_select(-1, index) for part in parts))
+        return NormalSum(*(part.index_select(-1, index) for part in parts))
 
     @torch.no_grad()
     def inverse(self, p: Tensor, limit: float) -> Tensor:
@@ -96,8 +110,8 @@ class MixtureCdf:
         Returns
         -------
         Tensor (q, n)
-            No unit; good to 2e-6 of ``limit`` or to what the rounding of the distribution function allows. NaN where a parameter
-            is. No gradient.
+            No unit; good to 2e-6 of ``limit``, or to what the rounding of the distribution function allows. NaN where
+            a parameter is NaN. No gradient.
 
         Notes
         -----
@@ -118,7 +132,7 @@ class MixtureCdf:
 class _Search:
     """State of one search: (q, n) probabilities, points, brackets, last steps, and which are not done."""
 
-    mixture: MixtureCdf
+    mixture: NormalSum
     p: Tensor
     u: Tensor
     low: Tensor
@@ -146,15 +160,16 @@ class _Search:
         self.low, self.high = torch.where(under, self.u, self.low), torch.where(under, self.high, self.u)
         place = torch.special.ndtri(below)
         step = (aim - place) * place.square().mul_(-0.5).exp_().div_(_SQRT_2PI * density)
-        goal = self.u + step
+        goal, size = self.u + step, step.abs()
         # NaN and infinite steps fail these tests
-        good = (goal >= self.low) & (goal <= self.high) & (step.abs() <= 0.5 * before.abs() + small)
+        near = ((aim - place).abs() < _NEAR) & (size < small)
+        good = (goal >= self.low) & (goal <= self.high) & (near | (size < 0.5 * before.abs()))
         goal = torch.where(good, goal, 0.5 * (self.low + self.high))
         # where rounding decides on which side a point is, a step says nothing any more
-        exact = (below - self.p).abs() <= 2 * torch.finfo(below.dtype).eps
+        exact = (below - self.p).abs() <= _ROUND * torch.finfo(below.dtype).eps
         goal = torch.where(self.busy & ~exact, goal, self.u)
         step, self.u = goal - self.u, goal
-        self.busy = self.busy & (step.abs() >= small)
+        self.busy = self.busy & ~exact & ~(good & near) & (self.high - self.low >= small)
         return step
 
     def _rest(self) -> _Search:

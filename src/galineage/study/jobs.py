@@ -60,8 +60,8 @@ class Job:
 
 
 def slug(name: str) -> str:
-    """Return a name fit for files: letters, digits, dots and dashes."""
-    return "".join(letter if letter.isalnum() or letter in ".-" else "-" for letter in name)
+    """Return a name fit for files: letters, digits, dots, dashes and underscores."""
+    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name)
 
 
 def plan(study: Study) -> list[Job]:

@@ -262,21 +262,31 @@ def accuracy_table(tests: list[Scores]) -> Table:
     return vstack(tables, metadata_conflicts="silent")
 
 
+_ON_PAGE = {
+    "bias_median": "median bias",
+    "scatter": "scatter",
+    "rmse": "RMSE",
+    "r2": "R²",
+    "nll": "NLL",
+    "crps": "CRPS",
+    "coverage68": "in 68 %",
+}
+
+
 def readable(table: Table) -> Table:
-    """Join each metric with its error as text, for the page; the files keep them apart."""
+    """Join the main metrics with their errors as text, for the page; the files hold all of them apart."""
     from astropy.table import Column, Table
 
     from galineage.evaluation.verdict import plus_minus
 
     shown = Table()
-    for name in table.colnames:
-        if name.endswith("_error"):
-            continue
-        if f"{name}_error" in table.colnames:
-            texts = [plus_minus(float(a), float(b)) for a, b in zip(table[name], table[f"{name}_error"], strict=True)]
-            shown[name] = Column(texts, description=table[name].description)
-        else:
-            shown[name] = table[name]
+    for name in ("model", "train", "test", "n"):
+        shown[name] = table[name]
+    for name, title in _ON_PAGE.items():
+        pairs = zip(table[name], table[f"{name}_error"], strict=True)
+        # no line break between a number and its error
+        texts = [plus_minus(float(value), float(error)).replace(" ", "\u00a0") for value, error in pairs]
+        shown[title] = Column(texts, description=table[name].description)
     return shown
 
 

@@ -80,7 +80,7 @@ def build_report(study: Study, data: str | Path, out: str | Path, *, say: Callab
     """
     results = Results(study, Path(data), Path(out))
     sections = []
-    for title, lead in study.sections.items():
+    for title, lead in study.sections:
         items: list[Panel | Grid] = []
         for entry in study.figures:
             if entry.section == title:
@@ -98,7 +98,7 @@ def build_report(study: Study, data: str | Path, out: str | Path, *, say: Callab
     )
     for experiment in study.experiments:
         tests = results.scores(experiment.name)
-        write_table(accuracy_table(tests), Path(out) / "tables" / f"accuracy_{slug(experiment.name)}.ecsv")
+        write_table(accuracy_table(tests), Path(out) / "tables" / f"tests_{slug(experiment.name)}.ecsv")
         _finish_bundles(results, experiment.name, tests)
     _write_skips(results)
     return page

@@ -158,8 +158,8 @@ class Study:
         What is run.
     figures : tuple of FigureSpec
         What is shown.
-    sections : mapping of str to str
-        First paragraph of each section.
+    sections : tuple of (title, first paragraphs)
+        In the order of the page.
     warning : str
         Banner of the report, for toys.
     seed : int
@@ -173,7 +173,7 @@ class Study:
     domains: tuple[DomainSpec, ...]
     experiments: tuple[Experiment, ...]
     figures: tuple[FigureSpec, ...]
-    sections: Mapping[str, str]
+    sections: tuple[tuple[str, str], ...]
     warning: str = ""
     seed: int = 0
 
@@ -228,6 +228,7 @@ class Study:
         values["domains"] = tuple(DomainSpec(**item) for item in values["domains"])
         values["experiments"] = tuple(_experiment(dict(item)) for item in values["experiments"])
         values["figures"] = tuple(FigureSpec(**item) for item in values["figures"])
+        values["sections"] = tuple((title, lead) for title, lead in values["sections"])
         return cls(**values)
 
 
@@ -278,10 +279,10 @@ def _build(values: dict[str, Any]) -> Study:
     values = dict(values)
     domains = tuple(DomainSpec(name=name, **options) for name, options in values.pop("domains").items())
     experiments = tuple(_experiment(dict(item)) for item in values.pop("experiments"))
-    sections: dict[str, str] = {}
+    sections: list[tuple[str, str]] = []
     figures: list[FigureSpec] = []
     for section in values.pop("sections"):
-        sections[section["title"]] = section.get("lead", "")
+        sections.append((section["title"], section.get("lead", "")))
         figures += [
             FigureSpec(item["kind"], section["title"], {key: item[key] for key in item if key != "kind"})
             for item in section.get("items", [])
@@ -290,7 +291,7 @@ def _build(values: dict[str, Any]) -> Study:
     unknown = set(values) - names
     if unknown:
         raise ConfigError(f"the study has unknown settings {sorted(unknown)}", expected=", ".join(sorted(names)))
-    return Study(**values, domains=domains, experiments=experiments, figures=tuple(figures), sections=sections)
+    return Study(**values, domains=domains, experiments=experiments, figures=tuple(figures), sections=tuple(sections))
 
 
 def _experiment(values: dict[str, Any]) -> Experiment:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -40,8 +41,9 @@ class Checkpoint:
         from safetensors.torch import save_file
 
         tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in self.tensors.items()}
+        facts = json.dumps(self.facts)
         with writing(path) as temporary:
-            save_file(tensors, temporary, metadata={"galineage": json.dumps(self.facts)})
+            save_file(tensors, temporary, metadata={"galineage": facts, "sha256": _checksum(facts, tensors)})
 
     @classmethod
     def read(cls, path: Path, expected: dict[str, str]) -> Checkpoint | None:
@@ -69,8 +71,11 @@ class Checkpoint:
             return None
         try:
             with safe_open(path, "pt") as stream:
-                facts = json.loads((stream.metadata() or {})["galineage"])
+                metadata = stream.metadata() or {}
                 tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+            if _checksum(metadata["galineage"], tensors) != metadata["sha256"]:
+                raise ValueError("its checksum is wrong")
+            facts = json.loads(metadata["galineage"])
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             raise TrainingError(
                 f"the checkpoint cannot be read: {error}", where=str(path), advice="delete it to start this run again"
@@ -83,6 +88,14 @@ class Checkpoint:
                 advice="choose another output folder, or delete the checkpoint to start again",
             )
         return cls(tensors, facts)
+
+
+def _checksum(facts: str, tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(facts.encode())
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def identity(
@@ -103,8 +116,6 @@ def identity(
     groups : array (n,), optional
         What stays together when validation rows are drawn.
     """
-    import hashlib
-
     model = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     data = hashlib.sha256(x.numpy().tobytes() + y.numpy().tobytes()).hexdigest()[:16]
     split = hashlib.sha256(b"rows" if groups is None else "\0".join(map(str, groups)).encode()).hexdigest()[:16]

@@ -14,6 +14,7 @@ import torch
 
 from galineage.atomic import write_text
 from galineage.errors import DataError, MissingDependencyError, TrainingError
+from galineage.fields import field
 from galineage.models.base import DirectEstimator
 from galineage.store.splits import held_out_groups
 from galineage.training.checkpoint import Checkpoint, identity
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from galineage.fields import Field
     from galineage.models.base import Estimator
     from galineage.training.config import TrainConfig
 
@@ -111,11 +113,11 @@ def fit_estimator(
     Raises
     ------
     DataError
-        If there are fewer than 20 rows, or values are not finite.
+        If there are fewer than 20 rows, or values are not finite, or the target leaves its range.
     TrainingError
         If the loss stops being finite, or the folder holds another run.
     """
-    _check_rows(x, y, groups)
+    _check_rows(x, y, groups, field(estimator.target))
     folder = None if folder is None else Path(folder)
     rows, target = (torch.from_numpy(np.array(values, dtype=np.float32)) for values in (x, y))
     if isinstance(estimator, DirectEstimator):
@@ -143,7 +145,7 @@ def fit_estimator(
     )
 
 
-def _check_rows(x: NDArray[np.float64], y: NDArray[np.float64], groups: NDArray[Any] | None) -> None:
+def _check_rows(x: NDArray[np.float64], y: NDArray[np.float64], groups: NDArray[Any] | None, target: Field) -> None:
     if x.ndim != 2 or y.shape != x.shape[:1]:
         raise DataError(f"features have shape {x.shape} and the target {y.shape}", expected="(n, d) and (n,)")
     if groups is not None and len(groups) != len(y):
@@ -158,6 +160,13 @@ def _check_rows(x: NDArray[np.float64], y: NDArray[np.float64], groups: NDArray[
                 where=f"first at row {int(np.flatnonzero(bad)[0])}",
                 advice="use Catalogue.complete(features) to leave such rows out",
             )
+    impossible = np.flatnonzero(~target.in_range(y))
+    if len(impossible):
+        raise DataError(
+            f"{len(impossible)} rows have an impossible {target.name}",
+            where=f"first at row {int(impossible[0])}: {y[impossible[0]]:g}",
+            expected=target.range_text,
+        )
 
 
 def _tensorboard(folder: Path | None) -> Any:
@@ -264,7 +273,7 @@ class _Run:
             return
         member = int((~torch.isfinite(losses)).nonzero()[0])
         raise TrainingError(
-            f"the loss of member {member} is {float(losses[member])}",
+            f"the loss of member {member} is {float(losses.detach()[member])}",
             where=f"epoch {self.epoch}",
             expected="a finite number",
             advice="lower learning_rate, or look for outliers in the inputs with `galineage inspect`",

@@ -1,0 +1,215 @@
+"""A run that was interrupted and goes on is bit for bit the run that never stopped."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from lines import draw, quick, tiny
+
+from galineage import atomic
+from galineage.errors import FileFormatError, TrainingError
+from galineage.training import fit_estimator
+from galineage.training.checkpoint import Checkpoint
+from galineage.training.loop import _Run
+
+X, Y = draw(70)
+
+
+class Interrupted(Exception):
+    """Stands for a killed process."""
+
+
+def fit(folder, estimator=None, x=X, y=Y, groups=None, **changes):
+    estimator = estimator or tiny(preset=changes.pop("preset", "mdn"))
+    result = fit_estimator(estimator, x, y, quick(**changes), groups=groups, folder=folder, progress=False)
+    return estimator, result
+
+
+def stop_in_epoch(monkeypatch, epoch):
+    train = _Run._train
+
+    def interrupted(self):
+        if self.epoch == epoch:
+            raise Interrupted
+        return train(self)
+
+    monkeypatch.setattr(_Run, "_train", interrupted)
+
+
+def same(first, second):
+    mine, other = first.state_dict(), second.state_dict()
+    return mine.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in mine.items())
+
+
+def history(folder):
+    with open(folder / "history.csv", newline="") as stream:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)]
+
+
+@pytest.mark.parametrize("preset", ["mdn", "paper"])
+@pytest.mark.parametrize("epoch", [2, 4, 9])
+def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch, preset, epoch):
+    """Before the first checkpoint, between two, and in the last epoch; with dropout, and with running statistics."""
+    whole, expected = fit(None, preset=preset)
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        stop_in_epoch(patch, epoch)
+        fit(tmp_path, preset=preset)
+    assert (tmp_path / "checkpoint.safetensors").exists() == (epoch > 2)
+    resumed, result = fit(tmp_path, preset=preset)
+    assert result == expected
+    assert same(resumed, whole)
+    assert history(tmp_path) == list(expected.history), "no epoch is missing or twice"
+
+
+def test_a_run_interrupted_again_and_again_is_still_the_same(tmp_path, monkeypatch):
+    whole, expected = fit(None)
+    for epoch in (3, 4, 6, 9):
+        with monkeypatch.context() as patch, pytest.raises(Interrupted):
+            stop_in_epoch(patch, epoch)
+            fit(tmp_path)
+        rows = history(tmp_path)
+        assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
+    resumed, result = fit(tmp_path)
+    assert (result, same(resumed, whole)) == (expected, True)
+
+
+def test_interrupted_early_stopping_stops_where_the_whole_run_stops(tmp_path, monkeypatch):
+    settings = {"max_epochs": 60, "patience": 3, "learning_rate": 0.05}
+    whole, expected = fit(None, **settings)
+    stop = max(expected.best_epoch) + 2  # while the last member is waiting
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        stop_in_epoch(patch, stop)
+        fit(tmp_path, **settings)
+    resumed, result = fit(tmp_path, **settings)
+    assert result == expected
+    assert result.epochs < 60
+    assert same(resumed, whole)
+
+
+def test_a_finished_run_is_read_back_without_training(tmp_path, monkeypatch):
+    first, expected = fit(tmp_path)
+    monkeypatch.setattr(_Run, "_train", lambda self: pytest.fail("trained again"))
+    again, result = fit(tmp_path)
+    assert (result, same(first, again)) == (expected, True)
+
+
+def test_checkpoints_do_not_change_the_result(tmp_path):
+    without, expected = fit(None)
+    for every in (1, 5):
+        estimator, result = fit(tmp_path / str(every), checkpoint_every=every)
+        assert (result, same(estimator, without)) == (expected, True)
+
+
+def test_how_often_a_checkpoint_is_written_may_change_on_the_way(tmp_path, monkeypatch):
+    whole, expected = fit(None)
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        stop_in_epoch(patch, 6)
+        fit(tmp_path, checkpoint_every=3)
+    resumed, result = fit(tmp_path, checkpoint_every=1)
+    assert (result, same(resumed, whole)) == (expected, True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"learning_rate": 0.5}, "training configuration"),
+        ({"seed": 99}, "training configuration"),
+        ({"estimator": tiny(hidden=(9,))}, "model"),
+        ({"estimator": tiny(seed=2)}, "model"),
+        ({"y": np.roll(Y, 1)}, "data"),
+        ({"x": X + 1e-3}, "data"),
+        ({"groups": np.arange(70) // 2}, "split"),
+        ({"x": X[:-1], "y": Y[:-1], "seed": 8}, "training configuration and data"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused_and_says_what_changed(tmp_path, changes, named):
+    fit(tmp_path, max_epochs=2)
+    before = (tmp_path / "checkpoint.safetensors").read_bytes()
+    with pytest.raises(TrainingError, match=f"another {named}$|another {named}\n") as caught:
+        fit(tmp_path, **{"max_epochs": 2, **changes})
+    assert str(tmp_path) in caught.value.where
+    assert "another output folder" in caught.value.advice
+    assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
+
+
+def flipped(content, place):
+    changed = bytearray(content)
+    changed[place] ^= 4
+    return bytes(changed)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda content: b"",
+        lambda content: content[:-100],
+        lambda content: content[:50],
+        lambda content: b"\x80\x04\x95 not a checkpoint",
+        lambda content: flipped(content, -9),
+        lambda content: flipped(content, len(content) // 2),
+        lambda content: content.replace(b'\\"epoch\\": 2', b'\\"epoch\\": 3', 1),
+    ],
+    ids=["empty", "cut", "header only", "foreign", "bit in tensors", "bit in the middle", "another epoch"],
+)
+def test_a_damaged_checkpoint_is_refused(tmp_path, harm):
+    fit(tmp_path, max_epochs=2)
+    path = tmp_path / "checkpoint.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(harm(content))
+    assert path.read_bytes() != content
+    with pytest.raises(TrainingError, match="cannot be read") as caught:
+        fit(tmp_path, max_epochs=2)
+    assert "delete it" in caught.value.advice
+
+
+def test_a_checkpoint_without_our_description_is_refused(tmp_path):
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(2)}, tmp_path / "checkpoint.safetensors")
+    with pytest.raises(TrainingError, match="cannot be read"):
+        fit(tmp_path)
+
+
+@pytest.mark.parametrize("failing", range(1, 9))
+def test_whichever_write_fails_the_run_goes_on_from_the_one_before(tmp_path, monkeypatch, failing):
+    """Two syncs for each of checkpoint and history, every second epoch: the eighth is in the second round."""
+    whole, expected = fit(None)
+    calls, sync = [], atomic._sync
+
+    def full_disk(path):
+        calls.append(path)
+        if len(calls) == failing:
+            raise OSError(28, "No space left on device")
+        sync(path)
+
+    with monkeypatch.context() as patch, pytest.raises(FileFormatError, match="No space left"):
+        patch.setattr(atomic, "_sync", full_disk)
+        fit(tmp_path)
+    assert not list(tmp_path.glob(".*")), "no half-written file is left"
+    resumed, result = fit(tmp_path)
+    assert (result, same(resumed, whole)) == (expected, True)
+    assert history(tmp_path) == list(expected.history)
+
+
+def test_what_a_checkpoint_holds_comes_back_with_its_types(tmp_path):
+    tensors = {
+        "single": torch.randn(3, 2, generator=torch.Generator().manual_seed(0)),
+        "double": torch.tensor([torch.inf, -0.0], dtype=torch.float64),
+        "whole": torch.tensor(7, dtype=torch.int64),
+        "bytes": torch.arange(5, dtype=torch.uint8),
+        "view": torch.zeros(4, 4)[:, 1],
+        "none": torch.zeros(0, 3),
+    }
+    facts = {"epoch": 3, "history": [{"val_loss": 0.1}], "identity": {"data": "abc"}}
+    Checkpoint(tensors, facts).write(tmp_path / "c.safetensors")
+    found = Checkpoint.read(tmp_path / "c.safetensors", {"data": "abc"})
+    assert found.facts == facts == json.loads(json.dumps(facts))
+    assert found.tensors.keys() == tensors.keys()
+    for name, value in tensors.items():
+        assert found.tensors[name].dtype == value.dtype
+        assert torch.equal(found.tensors[name], value)
+    assert Checkpoint.read(tmp_path / "absent.safetensors", {}) is None
