@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,19 +15,20 @@ def main() -> None:
     parser.set_defaults(rounds=5)
     chosen = parser.parse_args()
     script = Path(sys.executable).with_name("galineage")
+    program = [str(script)] if script.exists() else [sys.executable, "-m", "galineage"]
     python = [sys.executable, "-c"]
     commands = {
         "python -c pass": [*python, "pass"],
         "import galineage": [*python, "import galineage"],
-        "galineage --help": [str(script), "--help"] if script.exists() else [sys.executable, "-m", "galineage", "--help"],
+        "galineage --help": [*program, "--help"],
         "import torch": [*python, "import torch"],
     }
-    quiet = os.environ | {"PYTHONDONTWRITEBYTECODE": ""}
 
     def call(command: list[str]) -> None:
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=quiet)
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
-    taken = alternate({name: lambda command=command: call(command) for name, command in commands.items()}, chosen.rounds)
+    calls = {name: lambda command=command: call(command) for name, command in commands.items()}
+    taken = alternate(calls, chosen.rounds)
     best = {name: min(values) for name, values in taken.items()}
     empty = best["python -c pass"]
     rows = [("command", "best / s", "median / s", "above empty / s")]

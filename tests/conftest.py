@@ -12,6 +12,10 @@ import pytest
 import torch
 
 mpl.use("agg")
+# networks here are tiny, and two threads that wait for a busy core are ten times slower than one
+torch.set_num_threads(1)
+# several folders have a conftest.py; collected for doctests they would be one module of two files
+collect_ignore_glob = ["*/conftest.py"]
 DATA = Path(os.environ.get("GALINEAGE_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 

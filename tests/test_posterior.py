@@ -27,12 +27,12 @@ def gaussians():
     return Posterior(Normal(MEANS, WIDTHS, validate_args=False))
 
 
-def drawn(head, galaxies=40, members=5, size=1.0, seed=0):
+def drawn(head, galaxies=16, members=5, size=1.0, seed=0):
     raw = size * torch.randn(members, galaxies, head.outputs, generator=torch.Generator().manual_seed(seed))
     return Posterior(head.distribution(raw))
 
 
-def histograms(galaxies=40, members=2, seed=0):
+def histograms(galaxies=16, members=2, seed=0):
     parts = np.random.default_rng(seed).dirichlet(np.full(32, 0.5), size=(members, galaxies))
     return Posterior(Histogram(torch.tensor(parts, dtype=torch.float32), unit_interval_edges(32)))
 
@@ -80,10 +80,10 @@ def test_equal_members_disagree_about_nothing():
 
 
 def test_the_mixture_is_what_brute_force_sampling_finds(posterior):
-    draws = posterior.sample(40_000, seed=2)
+    draws = posterior.sample(20_000, seed=2)
     n = len(draws)
     np.testing.assert_allclose(draws.mean(0), posterior.mean, atol=6 * float(posterior.std.max()) / n**0.5)
-    np.testing.assert_allclose(draws.std(0), posterior.std, rtol=0.06)
+    np.testing.assert_allclose(draws.std(0), posterior.std, rtol=0.08)
     probabilities = [0.05, 0.16, 0.5, 0.84, 0.95]
     found = posterior.cdf(torch.quantile(draws, torch.tensor(probabilities), dim=0))
     # the spread of an empirical quantile, in probability
@@ -132,8 +132,8 @@ def test_the_mode_is_the_highest_point(kind):
     density = posterior.log_prob(x)
     found = posterior.map()
     assert found.shape == (len(posterior),)
-    # never lower than the best of a grid a hundred times finer, up to what that changes the density
-    assert (posterior.log_prob(found) >= density.amax(0) - 1e-3).all()
+    # a grid a hundred times finer finds nothing that is a per cent higher
+    assert (posterior.log_prob(found) >= density.amax(0) - 0.01).all()
 
 
 def test_the_mode_of_two_separate_peaks_is_the_higher_one():
@@ -180,12 +180,12 @@ def test_crps_is_the_closed_form_for_gaussians():
 
 def test_crps_is_the_energy_form_and_that_of_scoringrules(posterior):
     truth = posterior.sample(1, seed=8)[0]
-    first, second = posterior.sample(20_000, seed=1), posterior.sample(20_000, seed=2)
+    first, second = posterior.sample(10_000, seed=1), posterior.sample(10_000, seed=2)
     energy = (first - truth).abs().mean(0) - 0.5 * (first - second).abs().mean(0)
-    noise = 4 * float(posterior.std.max()) / 20_000**0.5
+    noise = 4 * float(posterior.std.max()) / 10_000**0.5
     np.testing.assert_allclose(posterior.crps(truth), energy, atol=noise)
-    ensemble = scoringrules.crps_ensemble(truth.numpy(), first[:4000].T.numpy())
-    np.testing.assert_allclose(posterior.crps(truth), ensemble, atol=3 * noise)
+    ensemble = scoringrules.crps_ensemble(truth.numpy(), first[:2000].T.numpy())
+    np.testing.assert_allclose(posterior.crps(truth), ensemble, atol=4 * noise)
     assert (posterior.crps(truth) >= 0).all()
 
 

@@ -173,7 +173,9 @@ class Posterior:
         step = torch.full((len(self),), 1 / (_MODE_GRID - 1))
         grid = torch.linspace(0, 1, _MODE_GRID)[:, None].expand(-1, len(self))
         if not self._bounded:  # a narrow member may hide between two points of the grid
-            grid = torch.cat([grid, (self.members.mean - self.low) / (self.high - self.low)])
+            parts = getattr(self.members, "component_distribution", self.members).mean
+            peaks = parts.reshape(len(parts), len(self), -1).movedim(-1, 0).flatten(0, 1)
+            grid = torch.cat([grid, (peaks - self.low) / (self.high - self.low)])
         best = self._highest(grid)
         for _ in range(_MODE_ZOOMS):
             around = best + torch.linspace(-1, 1, _ZOOM_POINTS)[:, None] * step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from galineage.posterior import Posterior
 from galineage.progress import bar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from astropy.table import Table
     from numpy.typing import NDArray
@@ -62,7 +63,8 @@ def summarise(
     moments, mode : bool
         Whether to compute mean, std, aleatoric and epistemic; and the mode.
     extra : callable, optional
-        Called with each batch's posterior and its rows; returns more columns.
+        Called with each batch's posterior and its rows; returns more columns. It may draw samples, whose
+        random state belongs to the process, so with it the batches run one after another.
     progress : bool
         Show a bar on a terminal.
 
@@ -78,20 +80,47 @@ def summarise(
         If a posterior is NaN.
     """
     rows = torch.from_numpy(np.array(x, dtype=np.float32))
+
+    @torch.inference_mode()
+    def one_batch(start: int) -> dict[str, Tensor]:
+        posterior = Posterior(estimator(rows[start : start + _BATCH]))
+        columns = {"quantiles": posterior.quantile(levels)}
+        if moments:
+            columns |= {name: getattr(posterior, name) for name in ("mean", "std", "aleatoric", "epistemic")}
+        if mode:
+            columns["map"] = posterior.map()
+        if extra is not None:
+            columns |= extra(posterior, slice(start, start + len(posterior)))
+        return columns
+
     parts: dict[str, list[Tensor]] = {}
-    with torch.inference_mode():
-        for start in bar(range(0, len(rows), _BATCH), label="predict", show=progress):
-            posterior = Posterior(estimator(rows[start : start + _BATCH]))
-            columns = {"quantiles": posterior.quantile(levels)}
-            if moments:
-                columns |= {name: getattr(posterior, name) for name in ("mean", "std", "aleatoric", "epistemic")}
-            if mode:
-                columns["map"] = posterior.map()
-            if extra is not None:
-                columns |= extra(posterior, slice(start, start + len(posterior)))
-            for name, value in columns.items():
-                parts.setdefault(name, []).append(value)
+    starts = range(0, len(rows), _BATCH)
+    threads = 1 if extra is not None else min(torch.get_num_threads(), len(starts))
+    for columns in _in_threads(one_batch, starts, threads, progress):
+        for name, value in columns.items():
+            parts.setdefault(name, []).append(value)
     return {name: torch.cat(values, dim=-1).double().numpy() for name, values in parts.items()}
+
+
+def _in_threads(
+    work: Callable[[int], dict[str, Tensor]], starts: Sequence[int], threads: int, progress: bool
+) -> Iterator[dict[str, Tensor]]:
+    """Yield the batches' results in order; threads take a batch each instead of sharing every operation.
+
+    Sharing means waiting for each other some hundred times a batch, which on a busy machine costs more than the work
+    (docs/performance.md).
+    """
+    if threads < 2:
+        yield from map(work, bar(starts, label="predict", show=progress))
+        return
+    whole = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield from bar(pool.map(work, starts), total=len(starts), label="predict", show=progress)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        # each thread sets the number for itself, and for threads that start later
+        torch.set_num_threads(whole)
 
 
 def predict(bundle: Bundle, catalogue: Catalogue, *, progress: bool = False) -> Table:

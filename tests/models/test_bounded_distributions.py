@@ -181,9 +181,14 @@ def test_whatever_the_network_says_the_distribution_stays_on_the_interval(head, 
 
 @pytest.mark.parametrize("head", HEADS, ids=repr)
 @settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 10**6), size=st.floats(0.1, 2.0))
+@given(seed=st.integers(0, 10**6), size=st.floats(0.1, 1.0))
 def test_density_and_distribution_function_say_the_same(head, seed, size):
-    raw = size * torch.randn(4, head.outputs, generator=torch.Generator().manual_seed(seed))
+    # twice the size for mixtures; flows of that size are needles between the nodes below
+    raw = (
+        (1 if isinstance(head, FlowHead) else 2)
+        * size
+        * torch.randn(4, head.outputs, generator=torch.Generator().manual_seed(seed))
+    )
     found = head.distribution(raw)
     # nodes equally spaced behind the link, where the density is smooth even at the ends
     link = WidenedLogit(head.margin)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -82,7 +83,7 @@ def test_saving_again_replaces_and_leaves_one_set_of_weights(tmp_path):
     assert len(list(tmp_path.glob("*.safetensors"))) == 1
 
 
-@pytest.mark.parametrize("failing", range(1, 10))
+@pytest.mark.parametrize("failing", range(1, 8))
 def test_a_save_that_fails_at_any_write_leaves_the_old_bundle_or_the_new_one(tmp_path, monkeypatch, failing):
     save(bundle(seed=1), tmp_path)
     calls = []
@@ -95,11 +96,9 @@ def test_a_save_that_fails_at_any_write_leaves_the_old_bundle_or_the_new_one(tmp
         sync(path)
 
     monkeypatch.setattr(atomic, "_sync", full_disk)
-    try:
+    with contextlib.nullcontext() if failing > 6 else pytest.raises(FileFormatError, match="No space left"):
         save(bundle(seed=2), tmp_path)
-        assert len(calls) < failing, "this many writes are done: extend the range if there are more"
-    except FileFormatError as error:
-        assert "No space left" in str(error)
+    assert len(calls) == min(failing, 6), "a save syncs three files and their folder"
     monkeypatch.undo()
     found = answer(load(tmp_path))
     assert any(np.array_equal(found, answer(bundle(seed=seed))) for seed in (1, 2))

@@ -264,17 +264,25 @@ def test_features_of_another_width_are_refused(estimator, rows):
             conditioned(estimator, wrong)
 
 
-@pytest.mark.parametrize("name", list(PRESETS))
+WRONG = [{"colour": "blue"}, {"target": "f_exsitu"}]
+
+
 @pytest.mark.parametrize(
-    "options", [{"colour": "blue"}, {"members": 0}, {"target": "f_exsitu"}, {"target": "mstar_last_major"}]
+    ("name", "options"),
+    [(name, options) for name in PRESETS for options in WRONG] + [(name, {"members": 0}) for name in NETWORKS],
 )
 def test_unknown_settings_are_refused(name, options):
-    if name == "paper" and options == {"target": "mstar_last_major"}:
-        pytest.skip("the Gaussian head is unbounded")
-    if name not in NETWORKS and "members" in options:
-        pytest.skip("baselines are single")
     with pytest.raises(ConfigError):
         make_estimator(name, FEATURES, **options)
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_a_target_beyond_one_needs_an_unbounded_distribution(name, trained, rows):
+    if bounded(conditioned(trained[name], rows)):
+        with pytest.raises(ConfigError, match="not a fraction"):
+            make_estimator(name, FEATURES, "t_last_major")
+    else:
+        assert make_estimator(name, FEATURES, "t_last_major").target == "t_last_major"
 
 
 @pytest.mark.parametrize("name", list(PRESETS))

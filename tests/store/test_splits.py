@@ -66,7 +66,7 @@ def test_folds_partition_the_groups(labels, count, seed):
 
 @pytest.mark.parametrize("count", [-1, 0, 1])
 def test_fewer_than_two_folds_are_refused(count):
-    with pytest.raises(ConfigError, match="at least 2|folds"):
+    with pytest.raises(ConfigError, match="folds of"):
         folds(np.arange(10), count, 0)
 
 

@@ -19,7 +19,7 @@ from galineage.training.loop import _Run
 X, Y = draw(70)
 
 
-class Interrupted(Exception):
+class InterruptedRunError(Exception):
     """Stands for a killed process."""
 
 
@@ -34,10 +34,17 @@ def stop_in_epoch(monkeypatch, epoch):
 
     def interrupted(self):
         if self.epoch == epoch:
-            raise Interrupted
+            raise InterruptedRunError
         return train(self)
 
     monkeypatch.setattr(_Run, "_train", interrupted)
+
+
+def fit_until(monkeypatch, epoch, folder, **settings):
+    with monkeypatch.context() as patch:
+        stop_in_epoch(patch, epoch)
+        with pytest.raises(InterruptedRunError):
+            fit(folder, **settings)
 
 
 def same(first, second):
@@ -55,9 +62,7 @@ def history(folder):
 def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch, preset, epoch):
     """Before the first checkpoint, between two, and in the last epoch; with dropout, and with running statistics."""
     whole, expected = fit(None, preset=preset)
-    with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        stop_in_epoch(patch, epoch)
-        fit(tmp_path, preset=preset)
+    fit_until(monkeypatch, epoch, tmp_path, preset=preset)
     assert (tmp_path / "checkpoint.safetensors").exists() == (epoch > 2)
     resumed, result = fit(tmp_path, preset=preset)
     assert result == expected
@@ -68,9 +73,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch, preset, e
 def test_a_run_interrupted_again_and_again_is_still_the_same(tmp_path, monkeypatch):
     whole, expected = fit(None)
     for epoch in (3, 4, 6, 9):
-        with monkeypatch.context() as patch, pytest.raises(Interrupted):
-            stop_in_epoch(patch, epoch)
-            fit(tmp_path)
+        fit_until(monkeypatch, epoch, tmp_path)
         rows = history(tmp_path)
         assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
     resumed, result = fit(tmp_path)
@@ -81,9 +84,7 @@ def test_interrupted_early_stopping_stops_where_the_whole_run_stops(tmp_path, mo
     settings = {"max_epochs": 60, "patience": 3, "learning_rate": 0.05}
     whole, expected = fit(None, **settings)
     stop = max(expected.best_epoch) + 2  # while the last member is waiting
-    with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        stop_in_epoch(patch, stop)
-        fit(tmp_path, **settings)
+    fit_until(monkeypatch, stop, tmp_path, **settings)
     resumed, result = fit(tmp_path, **settings)
     assert result == expected
     assert result.epochs < 60
@@ -106,9 +107,7 @@ def test_checkpoints_do_not_change_the_result(tmp_path):
 
 def test_how_often_a_checkpoint_is_written_may_change_on_the_way(tmp_path, monkeypatch):
     whole, expected = fit(None)
-    with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        stop_in_epoch(patch, 6)
-        fit(tmp_path, checkpoint_every=3)
+    fit_until(monkeypatch, 6, tmp_path, checkpoint_every=3)
     resumed, result = fit(tmp_path, checkpoint_every=1)
     assert (result, same(resumed, whole)) == (expected, True)
 
@@ -186,9 +185,10 @@ def test_whichever_write_fails_the_run_goes_on_from_the_one_before(tmp_path, mon
             raise OSError(28, "No space left on device")
         sync(path)
 
-    with monkeypatch.context() as patch, pytest.raises(FileFormatError, match="No space left"):
+    with monkeypatch.context() as patch:
         patch.setattr(atomic, "_sync", full_disk)
-        fit(tmp_path)
+        with pytest.raises(FileFormatError, match="No space left"):
+            fit(tmp_path)
     assert not list(tmp_path.glob(".*")), "no half-written file is left"
     resumed, result = fit(tmp_path)
     assert (result, same(resumed, whole)) == (expected, True)

@@ -16,9 +16,9 @@ from galineage.atomic import write_text
 from galineage.errors import DataError, MissingDependencyError, TrainingError
 from galineage.fields import field
 from galineage.models.base import DirectEstimator
+from galineage.progress import bar
 from galineage.store.splits import held_out_groups
 from galineage.training.checkpoint import Checkpoint, identity
-from galineage.progress import bar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
