@@ -126,6 +126,8 @@ def main() -> None:
     peak = peak_mib()
     part = min(chosen.n, 100_000)
     full = seconds(lambda: summarise(estimator, x[:part]))
+    flow, flow_part = make_estimator("flow", FEATURES, members=5, seed=1).eval(), min(chosen.n, 20_000)
+    flow_wall = seconds(lambda: exact(flow, x[:flow_part]))
 
     ours = min(chosen.n, 50_000)
     size = max(1, min(ours, chosen.sampled // chosen.rounds))
@@ -157,6 +159,8 @@ def main() -> None:
         "peak_mib_before": before,
         "full_summary_seconds_per_million": full / part * 1e6,
         "full_summary_galaxies": part,
+        "flow_quantiles_seconds_per_million": flow_wall / flow_part * 1e6,
+        "flow_galaxies": flow_part,
         "seconds_per_galaxy": each,
         "percentile_alone_seconds_per_galaxy": percentile,
         "ratio_to_galineage": {name: ratio(each[name], each["galineage"]) for name in ("samples", "brentq")},
@@ -174,6 +178,7 @@ def main() -> None:
     finish(chosen.out, "posterior_quantiles", results, rows)
     print(f"{chosen.n:,} galaxies: {whole:.1f} s wall on {chosen.threads} threads; peak memory {peak:.0f} MiB")
     print(f"(before: {before:.0f} MiB). Five quantiles, moments and mode: {full / part * 1e6:.1f} s per million.")
+    print(f"Preset flow (untrained, {flow_part:,} galaxies): {flow_wall / flow_part * 1e6:.0f} s per million.")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from astropy.table import Table
 
@@ -59,6 +60,35 @@ def test_predict_writes_every_format_with_units(work, tmp_path, suffix, capsys):
     assert len(table) == 200
     assert table["fexsitu_p50"].description.startswith("posterior median")
     assert "flag 8: 200 galaxies" in capsys.readouterr().out
+
+
+def test_predict_keeps_rows_with_missing_values_and_masks_those_that_lack_an_input(work, tmp_path, capsys):
+    table = Table.read(work / "toy-b.fits", mask_invalid=False)
+    table.meta.clear()  # the checksum of the old values
+    table["age"][3] = np.nan  # an input of the model
+    table["metallicity"][5] = np.nan  # not an input
+    table["age"][7] = 99.0  # impossible
+    table.remove_column("f_ex")
+    table.write(tmp_path / "toy-b.fits")
+    out = tmp_path / "p.ecsv"
+    assert main(["predict", str(work / "model"), str(tmp_path / "toy-b.fits"), "--out", str(out)]) == 0
+    got = Table.read(out)
+    assert got["id"].tolist() == np.delete(table["GalaxyID"], 7).tolist()
+    assert np.flatnonzero(got["flag"] & 1).tolist() == [3]
+    assert np.flatnonzero(np.ma.getmaskarray(got["fexsitu_p50"])).tolist() == [3]
+    assert "flag 1: 1 galaxies" in capsys.readouterr().out
+    assert Table.read(tmp_path / "p.skipped.ecsv")["row"].tolist() == [7]
+
+
+def test_evaluate_skips_rows_only_for_what_the_model_needs(work, tmp_path):
+    table = Table.read(work / "toy-b.fits", mask_invalid=False)
+    table.meta.clear()  # the checksum of the old values
+    table["age"][3] = np.nan
+    table["metallicity"][5] = np.nan
+    table.write(tmp_path / "toy-b.fits")
+    assert main(["evaluate", str(work / "model"), str(tmp_path / "toy-b.fits"), "--out", str(tmp_path / "e")]) == 0
+    assert len(Table.read(tmp_path / "e" / "scores.ecsv")) == 199
+    assert Table.read(tmp_path / "e" / "scores.skipped.ecsv")["row"].tolist() == [3]
 
 
 def test_evaluate_prints_verdicts_and_writes_a_report(work, tmp_path, capsys):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from scipy.special import ndtr
 
@@ -47,6 +49,23 @@ def universe(n, rng):
     log_mass = np.minimum(10 + rng.exponential(0.4, n), 12.2)
     mean = 0.06 + 0.64 / (1 + np.exp(-(log_mass - 11.0) / 0.25))
     return rng.beta(6 * mean, 6 * (1 - mean)), 10**log_mass
+
+
+def skewed(n=500, seed=0, width=0.5, *, shift=0.0, **labels):
+    """Right scores of log-normal posteriors: their mean lies above their median by exp(width**2 / 2).
+
+    ``shift`` moves the posteriors by so many widths, which makes them wrong. ``map``, ``tarp`` and the ensemble's parts
+    are not those of a log-normal.
+    """
+    rng = np.random.default_rng(seed)
+    centre, mstar = universe(n, rng)
+    mu = np.log(0.02 + centre) - 1
+    base = gaussian(mu + width * rng.standard_normal(n), mu + shift * width, width, mstar, rng, **labels)
+    quantiles = {name: np.exp(getattr(base, name)) for name in ("p025", "p16", "p50", "p84", "p975")}
+    mean = np.exp(base.mean + 0.5 * width**2)
+    std = mean * np.sqrt(np.expm1(width**2))
+    truth = np.exp(base.truth)
+    return replace(base, truth=truth, mean=mean, std=std, log_prob=base.log_prob - base.truth, **quantiles)
 
 
 def scores(kind="right", n=500, seed=0, width=WIDTH, **labels):

@@ -6,11 +6,11 @@ import scoringrules
 from astropy import units
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from known import gaussian, scores, universe
+from known import gaussian, scores, skewed, universe
 from sklearn import metrics
 
 from galineage.errors import ConfigError, DataError
-from galineage.evaluation import accuracy
+from galineage.evaluation import accuracy, boxes, prediction
 from galineage.evaluation.bins import Running, abscissa, assign, bin_edges, point_estimate, running
 from galineage.evaluation.bootstrap import bootstrap, bootstrap_ecdf, ecdf, spread
 from galineage.evaluation.verdict import Verdict, percent, plus_minus
@@ -31,6 +31,7 @@ def test_values_equal_their_twins(known, point):
     assert value["mae"] == pytest.approx(metrics.mean_absolute_error(known.truth, predicted))
     assert value["r2"] == pytest.approx(metrics.r2_score(known.truth, predicted))
     assert value["bias_median"] == pytest.approx(np.median(error))
+    assert value["bias_p50"] == pytest.approx(np.median(known.p50 - known.truth))
     assert value["bias_mean"] == pytest.approx(error.mean())
     assert value["scatter"] == pytest.approx((np.quantile(error, 0.84) - np.quantile(error, 0.16)) / 2)
     assert value["nll"] == pytest.approx(scoringrules.logs_normal(known.truth, known.mean, known.std).mean())
@@ -78,7 +79,7 @@ def test_the_same_seed_gives_the_same_numbers(known):
 
 def test_table_has_units_descriptions_and_all_rows(known):
     result = accuracy.compute(known, n_boot=5)
-    table = result.table
+    table = result.to_table()
     assert len(table) == 1 + len(result.by_truth.n) + len(result.by_mass.n)
     assert table["mstar_low"].unit == units.Msun
     assert all(table[name].description for name in table.colnames)
@@ -99,6 +100,22 @@ def test_verdicts():
     truth, mstar = universe(1000, rng)
     shifted = gaussian(truth, truth + 0.1 + 0.05 * rng.standard_normal(1000), 0.05, mstar, rng)
     assert accuracy.judge(accuracy.compute(shifted)).kind == "biased high"
+
+
+@pytest.mark.parametrize("module", [accuracy, prediction, boxes])
+def test_the_skew_of_a_right_posterior_is_no_bias(module):
+    """The median error of its mean is large against the scatter, and passes; a true bias of its median does not."""
+
+    def judged(known):
+        return module.judge(module.compute([known] if module is boxes else known, n_boot=30))
+
+    known = [skewed(3000, seed, width=0.9) for seed in range(12)] + [scores("right", 3000, seed) for seed in range(12)]
+    values = accuracy.compute(known[0], n_boot=30).values
+    assert values["bias_median"][0] > 0.18 * values["scatter"][0]
+    assert abs(values["bias_p50"][0]) < 4 * values["bias_p50"][1]
+    assert all(judged(item).kind in ("accurate", "follows the truth", "small bias") for item in known)
+    assert not judged(skewed(3000, 1, shift=0.6)).passed
+    assert judged(skewed(3000, 1, shift=-0.6)).kind in ("biased low", "biased somewhere")
 
 
 def test_one_galaxy_and_constant_values_have_an_outcome():

@@ -6,7 +6,7 @@ from known import scores
 from scipy import stats
 
 from galineage.errors import ConfigError, DataError
-from galineage.evaluation import coverage, pit, sbc, sharpness, tarp
+from galineage.evaluation import accuracy, coverage, pit, sbc, sharpness, tarp
 from galineage.evaluation.calibration import LEVEL, simultaneous_band, uniformity
 
 SEEDS = 200
@@ -64,10 +64,16 @@ def test_gaussian_coverage_of_gaussian_posteriors_is_the_central_one():
     assert "1 sigma" in coverage.judge(other).sentence
 
 
+def test_both_figures_with_a_68_per_cent_interval_show_the_same_number():
+    known = scores("narrow", 777, 3)
+    result, values = coverage.compute(known, n_boot=5), accuracy.compute(known, n_boot=5).values
+    assert (result.at68[0], result.at95[0]) == (values["coverage68"][0], values["coverage95"][0])
+
+
 def test_coverage_has_the_analytic_value_and_binomial_error():
     known = scores("narrow", 40_000, 1)
     result = coverage.compute(known)
-    expected = 2 * stats.norm.cdf(0.7) - 1
+    expected = 2 * stats.norm.cdf(0.7 * stats.norm.ppf(0.84)) - 1
     assert result.at68[0] == pytest.approx(expected, abs=4 * result.at68[1])
     assert result.at68[1] == pytest.approx(np.sqrt(expected * (1 - expected) / 40_000), rel=0.01)
     np.testing.assert_allclose(

@@ -14,6 +14,7 @@ from sklearn.tree import DecisionTreeRegressor
 from galineage.errors import DataError
 from galineage.models import BoostedTrees, MassSpline, RandomForest, make_estimator
 from galineage.models.base import DirectEstimator
+from galineage.models.residuals import ResidualShape
 from galineage.models.trees import TreeTables
 
 FEATURES = ("mstar", "age")
@@ -183,6 +184,21 @@ def test_baselines_learn_a_known_relation_with_known_scatter(name):
     np.testing.assert_allclose(stddev.mean(), 0.05, rtol=0.3)
     pit = found.cdf(truth[inside])[0]
     assert abs(float(((pit > 0.16) & (pit < 0.84)).float().mean()) - 0.68) < 0.08
+
+
+def test_probability_beyond_the_borders_goes_to_the_outer_bins():
+    """Slow twin: the empirical distribution of location + scale * residual, moved to the border where it is outside."""
+    residuals = np.random.default_rng(4).standard_normal(20_000)
+    shape = ResidualShape()
+    shape.fit(torch.tensor(residuals), torch.ones(20_000), torch.full((20_000,), 0.5))
+    locations = [0.03, 0.5, 0.98]
+    found = shape(torch.tensor(locations), torch.full((3,), 0.1)).probabilities[0]
+    edges = shape.edges.numpy()
+    for row, location in enumerate(locations):
+        moved = np.clip(location + 0.1 * residuals, 0, 1)
+        wanted = 0.999 * np.histogram(moved, edges)[0] / 20_000 + 0.001 * shape.marginal.numpy()
+        np.testing.assert_allclose(found[row].cumsum(0), wanted.cumsum(), atol=0.012)
+    assert found[0, 0] > 0.3
 
 
 @pytest.mark.parametrize("name", ["forest", "boosting"])

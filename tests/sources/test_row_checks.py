@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up_tables import MAPPING, made_up, write_as
 
-from galineage.errors import DataError, GalineageError
+from galineage.errors import ConfigError, DataError, GalineageError
 from galineage.sources import open_source, parse_mapping, skip_table
 from galineage.sources.checks import to_numbers
 from galineage.tables import read_table, write_table
@@ -41,6 +41,42 @@ def test_one_bad_row_is_skipped_with_its_reason(tmp_path, mapping, column, value
     assert skip.id == str(table["GalaxyID"][10])
     assert got.meta["rows_skipped"] == 1
     assert got.meta["rows_read"] == 39
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv", "fits", "votable"])
+def test_missing_values_are_kept_when_asked_for_and_impossible_ones_are_not(tmp_path, mapping, form):
+    table = made_up()
+    for row, value in ((10, np.nan), (12, np.inf), (13, 20.0)):
+        table["Age"][row] = value
+    got = read(tmp_path, table, mapping, form=form, keep_missing=True)
+    assert len(got) == 38
+    assert np.flatnonzero(np.isnan(got["age"])).tolist() == [got.ids.tolist().index(table["GalaxyID"][10])]
+    assert [(skip.row, skip.field) for skip in got.skipped] == [(12, "age"), (13, "age")]
+
+
+def test_a_whole_number_that_is_missing_leaves_its_column_float(tmp_path):
+    table = made_up()
+    table["N"] = np.where(np.arange(60) == 0, np.nan, 2.0)
+    got = read(tmp_path, table, parse_mapping(MAPPING + 'n_major = "N"\n'), keep_missing=True)
+    assert got["n_major"].dtype == np.float64
+    assert np.isnan(got["n_major"]).sum() == 1
+    assert not got.skipped
+
+
+def test_only_the_fields_asked_for_are_read_checked_and_required(tmp_path, mapping):
+    table = made_up()
+    table["Age"][10] = np.nan
+    table["HMSR"] = -1.0
+    del table["ExsituF"]
+    got = read(tmp_path, table, mapping, only=["mstar", "metallicity", "spin"])
+    assert set(got.columns) == {"mstar", "metallicity", "snapshot"}
+    assert len(got) == 40
+    assert got.root is not None
+    assert not got.skipped
+    with pytest.raises(DataError, match="ExsituF"):
+        read(tmp_path, table, mapping, only=["mstar", "f_ex"])
+    with pytest.raises(ConfigError, match="mass"):
+        read(tmp_path, table, mapping, only=["mass"])
 
 
 def test_values_at_the_edges_stay(tmp_path, mapping):

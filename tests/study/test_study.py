@@ -134,7 +134,10 @@ def test_bundles_of_a_study_predict_and_carry_their_quality(finished, study, tab
 
 def test_every_number_lies_beside_the_report(finished):
     out, _, _ = finished
-    table = Table.read(out / "tables" / "tests_e.ecsv")
+    table = Table.read(out / "tables" / "a.ecsv")
+    assert (out / "tables" / "a.json").exists()
+    assert {"all", "truth", "mstar"} == set(table["bins"])
+    table = table[table["bins"] == "all"]
     assert len(table) == 8
     assert set(table["train"]) == {"toy-a", "toy-b"}
     for name in ("bias_median", "scatter", "rmse", "coverage68"):

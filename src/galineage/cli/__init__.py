@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-_MODELS = "mdn (recommended), flow, paper, paper-bounded, or a baseline: spline, forest, boosting"
+_MODELS = (
+    "mdn (fast), flow (as good or slightly better, slower), paper, paper-bounded, "
+    "or a baseline: spline, forest, boosting"
+)
 
 
 def _command(group: _Group, name: str, text: str, example: str) -> argparse.ArgumentParser:
@@ -120,6 +123,7 @@ def _add_use(group: _Group) -> None:
 def _add_look(group: _Group) -> None:
     report = _command(group, "report", "make the report of a finished run again", "galineage report runs/angeloudi2023")
     report.add_argument("run", help="folder of a run")
+    report.add_argument("--data", help="folder with the tables, if it has moved since the run")
     inspect = _command(
         group,
         "inspect",

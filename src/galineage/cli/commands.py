@@ -11,6 +11,7 @@ from galineage.errors import ConfigError
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Iterable
 
     from galineage.galaxy import Catalogue
 
@@ -24,7 +25,7 @@ def demo(options: Namespace) -> None:
 
     out = Path(options.out)
     study = load_study("demo")
-    galaxies = 6000
+    galaxies = 4000
     if options.small:
         study, galaxies = study.smaller(epochs=40, folds=2, members=3), 1500
     for seed, domain in enumerate(study.domains, 1):
@@ -85,6 +86,8 @@ def train(options: Namespace) -> None:
     save(bundle, out)
     if (scratch / "history.csv").exists():
         write_text(out / "history.csv", (scratch / "history.csv").read_text(encoding="utf-8"))
+    if (scratch / "tensorboard").is_dir():
+        shutil.copytree(scratch / "tensorboard", out / "tensorboard", dirs_exist_ok=True)
     shutil.rmtree(scratch, ignore_errors=True)
     for name, value in bundle.card["metrics"].items():
         print(f"{name}: {value}")
@@ -102,7 +105,7 @@ def predict(options: Namespace) -> None:
 
     format_of(options.out)
     bundle = load(options.bundle)
-    catalogue = _read(options)
+    catalogue = _read(options, only=bundle.estimator.features, keep_missing=True)
     table = predict_table(bundle, catalogue, progress=True)
     write_table(table, options.out)
     print(f"{len(table)} predictions in {options.out}")
@@ -120,7 +123,7 @@ def evaluate(options: Namespace) -> None:
     from galineage.study.report import report as write_page
 
     bundle = load(options.bundle)
-    catalogue = _read(options)
+    catalogue = _read(options, only=(*bundle.estimator.features, bundle.estimator.target, "mstar"))
     found = evaluate_model(bundle, catalogue, progress=True)
     print(found)
     out = Path(options.out)
@@ -132,7 +135,7 @@ def report(options: Namespace) -> None:
     """Make the report of a run again."""
     from galineage.study.report import report as write_page
 
-    _name_report(write_page(options.run, say=_say))
+    _name_report(write_page(options.run, data=options.data, say=_say))
 
 
 def inspect(options: Namespace) -> None:
@@ -155,11 +158,11 @@ def inspect(options: Namespace) -> None:
         print(f"figure: {options.figure}")
 
 
-def _read(options: Namespace) -> Catalogue:
+def _read(options: Namespace, *, only: Iterable[str] | None = None, keep_missing: bool = False) -> Catalogue:
     from galineage.sources import open_source
 
     source = open_source(options.table, options.mapping)
-    catalogue = source.read(options.rows)
+    catalogue = source.read(options.rows, only=only, keep_missing=keep_missing)
     count = len(catalogue.skipped)
     print(f"{len(catalogue)} galaxies from {options.table}" + (f", {count} rows skipped" if count else ""), flush=True)
     return catalogue

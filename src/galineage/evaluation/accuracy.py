@@ -30,6 +30,7 @@ __all__ = ["METRICS", "Accuracy", "Binned", "compute", "draw", "judge"]
 METRICS: Mapping[str, str] = MappingProxyType(
     {
         "bias_median": "median of prediction - truth",
+        "bias_p50": "median of posterior median - truth",
         "bias_mean": "mean of prediction - truth",
         "scatter": "half the 16-84 % range of prediction - truth",
         "rmse": "root mean square of prediction - truth",
@@ -43,7 +44,7 @@ METRICS: Mapping[str, str] = MappingProxyType(
 )
 """Name and meaning of every number, in the order of tables."""
 
-_IN_TARGET_UNIT = frozenset({"bias_median", "bias_mean", "scatter", "rmse", "mae", "crps"})
+_IN_TARGET_UNIT = frozenset({"bias_median", "bias_p50", "bias_mean", "scatter", "rmse", "mae", "crps"})
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,6 @@ class Accuracy:
     target: str
     model: str
     label: str
-
-    @property
-    def table(self) -> Table:
-        """Same as `to_table`."""
-        return self.to_table()
 
     def to_table(self) -> Table:
         """One row for all galaxies, then one per bin of truth and of stellar mass; value and error of each metric."""
@@ -166,6 +162,7 @@ def compute(
     columns = np.stack(
         [
             point_estimate(scores, point) - scores.truth,
+            scores.p50 - scores.truth,
             scores.truth,
             -scores.log_prob,
             scores.crps,
@@ -193,14 +190,17 @@ def compute(
 def judge(result: Accuracy) -> Verdict:
     """Say how large the errors are; passes if the model beats the mean of the truth and its bias is small.
 
-    Small means at most a quarter of the scatter, or within two of its own errors of zero.
+    The bias that is judged is that of the posterior median, which is zero if posteriors are calibrated: the mean of a
+    skewed posterior has a median error even then. Small means at most `SMALL_BIAS` of the scatter, or within two of its
+    own errors of zero.
     """
     values = result.values
-    bias, bias_error = values["bias_median"]
+    bias, bias_error = values["bias_p50"]
     r2, r2_error = values["r2"]
     unit = target_unit(result.target)
     numbers = (
-        f"Median error {plus_minus(bias, bias_error, unit, sign=True)}, "
+        f"Median error {plus_minus(*values['bias_median'], unit, sign=True)} "
+        f"(of posterior medians {plus_minus(bias, bias_error, unit, sign=True)}), "
         f"scatter {plus_minus(*values['scatter'], unit)}, RMSE {plus_minus(*values['rmse'], unit)}, "
         f"R² {plus_minus(r2, r2_error)} over {result.n} galaxies"
     )
@@ -208,7 +208,7 @@ def judge(result: Accuracy) -> Verdict:
         return Verdict(f"{numbers}: too few different galaxies to judge.", passed=False, kind="too few")
     if r2 - 2 * r2_error <= 0:
         return Verdict(f"{numbers}: no better than always answering the mean.", passed=False, kind="uninformative")
-    if abs(bias) > max(SMALL_BIAS * values["scatter"][0], 2 * bias_error):
+    if abs(bias) > max(SMALL_BIAS * values["scatter"][0], 2 * np.nan_to_num(bias_error)):
         side = "high" if bias > 0 else "low"
         return Verdict(f"{numbers}: the typical prediction is too {side}.", passed=False, kind=f"biased {side}")
     return Verdict(f"{numbers}: the bias is small against the scatter.", passed=True, kind="accurate")
@@ -233,8 +233,8 @@ def draw(result: Accuracy, ax: Axes | None = None) -> Axes:
 
 
 def _statistics(columns: Array) -> Array:
-    """Every metric from (6, ..., n) columns; shape (..., metrics)."""
-    error, truth, nll, crps, in68, in95 = columns
+    """Every metric from (7, ..., n) columns; shape (..., metrics)."""
+    error, median_error, truth, nll, crps, in68, in95 = columns
     p16, p50, p84 = np.percentile(error, [16, 50, 84], axis=-1)
     square = (error**2).mean(axis=-1)
     # the variance of equal numbers is not exactly zero
@@ -244,6 +244,7 @@ def _statistics(columns: Array) -> Array:
     return np.stack(
         [
             p50,
+            np.median(median_error, axis=-1),
             error.mean(axis=-1),
             0.5 * (p84 - p16),
             np.sqrt(square),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from galineage.errors import DataError
 from galineage.evaluation import DIAGNOSTICS
 from galineage.evaluation.scoring import score
 from galineage.fields import FIELDS
@@ -74,6 +75,12 @@ def evaluate(bundle: Bundle, catalogue: Catalogue, *, seed: int = 0, progress: b
     estimator = bundle.estimator
     needed = dict.fromkeys([*estimator.features, estimator.target, "mstar"])
     usable = catalogue.complete(needed)
+    if not len(usable):
+        raise DataError(
+            "no galaxy has all of the inputs, the truth and the stellar mass",
+            where=str(catalogue.meta.get("file", "in memory")),
+            expected=", ".join(needed),
+        )
     domains = ", ".join(sorted(set(usable.domain.astype(str))))
     scores = score(
         estimator,
@@ -96,5 +103,11 @@ def _warning(bundle: Bundle, catalogue: Catalogue) -> str:
         return (
             f"The model was trained on this very file ({catalogue.meta.get('file')}), so its {target} look better than "
             "they are. Test it on galaxies it has not seen."
+        )
+    shared = sorted(set(bundle.card.get("domains", [])) & set(catalogue.domain.astype(str)))
+    if shared:
+        return (
+            f"The model was trained on galaxies of {', '.join(shared)}, too. If these are the same galaxies, the "
+            "numbers look better than they are; this cannot be told from the files."
         )
     return ""

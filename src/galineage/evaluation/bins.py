@@ -166,10 +166,6 @@ class Running:
         keep = self.filled
         return float(np.average(np.abs(self.p50[keep]), weights=self.n[keep])) if keep.any() else float("nan")
 
-    def within(self, limit: float) -> bool:
-        """Whether no median is farther from zero than ``limit`` (unit of y) by more than two of its errors."""
-        return bool((np.abs(self.p50) - 2 * np.nan_to_num(self.p50_error) <= limit)[self.filled].all())
-
 
 def running(
     x: Array,

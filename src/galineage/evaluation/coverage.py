@@ -44,7 +44,8 @@ class Coverage:
     band_low, band_high : array (k,)
         Where the whole curve of a calibrated model stays with 99 % probability.
     at68, at95 : (float, float)
-        Observed coverage of the 68.27 % and 95 % intervals and its binomial error.
+        Observed coverage of the 16-84 % and 2.5-97.5 % intervals, as in `galineage.evaluation.accuracy`, and its
+        binomial error; with ``gaussian`` that of mean ± 1 standard deviation and of the Gaussian 95 % interval.
     test : Uniformity
         Test of the underlying probabilities.
     model, label : str
@@ -110,6 +111,11 @@ def compute(scores: Scores, *, method: Method = "central", n_boot: int = N_BOOT,
     u = scores.pit if method == "central" else _gaussian_pit(scores)
     test = uniformity(u)
     central = np.abs(2 * u - 1)
+    if method == "central":
+        pairs = (scores.p16, scores.p84), (scores.p025, scores.p975)
+        inside = [(low <= scores.truth) & (scores.truth <= high) for low, high in pairs]
+    else:
+        inside = [central <= special.erf(np.sqrt(0.5)), central <= 0.95]
     nominal = np.linspace(0, 1, 101)
     low, high = np.percentile(bootstrap_ecdf(central, nominal, n_boot=n_boot, seed=seed), [16, 84], axis=0)
     band_low, band_high = simultaneous_band(len(u), nominal)
@@ -121,8 +127,8 @@ def compute(scores: Scores, *, method: Method = "central", n_boot: int = N_BOOT,
         high=high,
         band_low=band_low,
         band_high=band_high,
-        at68=_binomial(central <= special.erf(np.sqrt(0.5))),
-        at95=_binomial(central <= 0.95),
+        at68=_binomial(inside[0]),
+        at95=_binomial(inside[1]),
         test=test,
         model=scores.model,
         label=scores.label,
@@ -166,10 +172,6 @@ def draw(result: Coverage, ax: Axes | None = None, *, index: int = 0) -> Axes:
     ax.set_ylabel("Fraction of truths inside")
     ax.legend(loc="upper left")
     return ax
-
-
-def _name(result: Coverage) -> str:
-    return " ".join(part for part in (result.model, result.label.strip(" →")) if part) or "model"
 
 
 def _gaussian_pit(scores: Scores) -> Array:

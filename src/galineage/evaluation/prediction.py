@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,6 +43,8 @@ class Prediction:
         Percentiles of prediction - truth in bins of truth.
     median, median_error, scatter, scatter_error : float
         Median error and half 16-84 range over all galaxies, with bootstrap errors.
+    bias_p50, bias_p50_error : float
+        Median error of the posterior median, whatever the point estimate, with its bootstrap error; it is judged.
     target, model, label : str
         Field name, estimator, ``train → test``.
     """
@@ -56,6 +59,8 @@ class Prediction:
     median_error: float
     scatter: float
     scatter_error: float
+    bias_p50: float
+    bias_p50_error: float
     target: str
     model: str
     label: str
@@ -111,6 +116,8 @@ def compute(
     chosen = np.sort(np.random.default_rng(seed).choice(n, size=min(shown, n), replace=False))
     value = _middle(error)
     uncertainty = spread(bootstrap(_middle, error, n_boot=n_boot, seed=seed), n)
+    below = scores.p50 - scores.truth
+    bias_error = spread(bootstrap(partial(np.median, axis=-1), below, n_boot=n_boot, seed=seed), n)
     return Prediction(
         truth=scores.truth,
         point=predicted,
@@ -122,6 +129,8 @@ def compute(
         median_error=float(uncertainty[0]),
         scatter=float(value[1]),
         scatter_error=float(uncertainty[1]),
+        bias_p50=float(np.median(below)),
+        bias_p50_error=float(bias_error),
         target=scores.target,
         model=scores.model,
         label=scores.label,
@@ -131,24 +140,26 @@ def compute(
 def judge(result: Prediction) -> Verdict:
     """Give median error, scatter, and the offset in bins of truth.
 
-    Passes if the median error is small against the scatter, and that of a bin, averaged over galaxies, at most half the
-    spread of the truth. The worst bin does not decide: at the ends of the range even a perfect posterior mean is drawn
-    towards the average.
+    Passes if the median error of the posterior median is small against the scatter, and that of the prediction in a
+    bin, averaged over galaxies, at most half the spread of the truth. The worst bin does not decide: at the ends of the
+    range even a perfect posterior mean is drawn towards the average.
     """
     unit = target_unit(result.target)
     run = result.error
     bias = plus_minus(result.median, result.median_error, unit, sign=True)
     scatter = plus_minus(result.scatter, result.scatter_error, unit)
-    numbers = f"Errors of {result.model or 'the model'} have median {bias} and scatter {scatter}"
+    judged = plus_minus(result.bias_p50, result.bias_p50_error, unit, sign=True)
+    who = result.model or "the model"
+    numbers = f"Errors of {who} have median {bias} (of posterior medians {judged}) and scatter {scatter}"
     if not run.filled.any():
         return Verdict(f"{numbers}; too few galaxies for bins of truth.", passed=False, kind="too few")
     worst = run.worst
-    biased = abs(result.median) > max(SMALL_BIAS * result.scatter, 2 * np.nan_to_num(result.median_error))
+    biased = abs(result.bias_p50) > max(SMALL_BIAS * result.scatter, 2 * np.nan_to_num(result.bias_p50_error))
     passed = bool(run.typical <= 0.5 * float(result.truth.std()) and not biased)
     typical = plus_minus(run.typical, float("nan"), unit)
     where = f"{run.edges[worst]:.2g} to {run.edges[worst + 1]:.2g}{f' {unit}' if unit else ''}"
     offset = plus_minus(float(run.p50[worst]), float(run.p50_error[worst]), unit, sign=True)
-    side = "high" if result.median > 0 else "low"
+    side = "high" if result.bias_p50 > 0 else "low"
     kind = "follows the truth" if passed else (f"biased {side}" if biased else "departs from the truth")
     return Verdict(
         f"{numbers}; the typical offset at a given truth is {typical}, the largest {offset} at {where}: {kind}.",

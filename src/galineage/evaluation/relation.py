@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from scipy import special
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["Relation", "compute", "draw", "judge"]
+__all__ = ["JUDGED_COUNT", "Relation", "compute", "draw", "judge"]
+
+JUDGED_COUNT = 20
+"""Bins with fewer galaxies are drawn but not judged."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,10 @@ class Relation:
         a true median of zero.
     split : float
         log10 of the stellar mass in Msun that divides low from high.
-    below, above : (float, float)
-        Mean of ``offset`` over bins on either side of ``split``, with its bootstrap error; NaN without bins there.
+    below, above : (float, float, float)
+        The bin on either side of ``split`` whose offset, more than two errors from zero, is the largest: log10 of its
+        mass in Msun, offset and error. Where none is, the bin farthest from zero in errors; NaN without bins of
+        `JUDGED_COUNT` galaxies there.
     target, model, label : str
         Field name, estimator, ``train → test``.
     """
@@ -53,11 +58,16 @@ class Relation:
     offset: Array
     offset_error: Array
     split: float
-    below: tuple[float, float]
-    above: tuple[float, float]
+    below: tuple[float, float, float]
+    above: tuple[float, float, float]
     target: str
     model: str
     label: str
+
+    @property
+    def judged(self) -> NDArray[np.bool_]:
+        """Which bins have an offset and galaxies enough to be judged, shape (k,)."""
+        return np.isfinite(self.offset) & (self.truth.n >= JUDGED_COUNT)
 
     def to_table(self) -> Table:
         """One row per bin of stellar mass."""
@@ -102,7 +112,7 @@ def compute(
     bins : int or sequence of float
         Number of bins, or edges in log10 of Msun.
     split : float
-        log10 of the mass in Msun at which the summary is divided.
+        log10 of the mass in Msun on either side of which the worst bin is named.
     n_boot, seed : int
         Bootstrap resamples (truth and prediction together) and their seed.
 
@@ -118,21 +128,20 @@ def compute(
     runs = [running(mass, y, edges, n_boot=n_boot, seed=seed) for y in (scores.truth, predicted)]
     k = len(edges) - 1
     offset, error = np.full((2, k), np.nan)
-    replicates = np.full((n_boot, k), np.nan)
     for i in np.flatnonzero(runs[0].n >= MIN_COUNT):
         pair = scores.truth[which == i], predicted[which == i]
         offset[i] = _offset(pair[0][None], pair[1][None])[0]
-        replicates[:, i] = bootstrap(_offset, *pair, n_boot=n_boot, seed=seed + int(i))
-        error[i] = spread(replicates[:, i], len(pair[0]))
+        error[i] = spread(bootstrap(_offset, *pair, n_boot=n_boot, seed=seed + int(i)), len(pair[0]))
     high = runs[0].x >= split
+    judged = np.isfinite(offset) & (runs[0].n >= JUDGED_COUNT)
     return Relation(
         truth=runs[0],
         predicted=runs[1],
         offset=offset,
         offset_error=error,
         split=split,
-        below=_side(offset, replicates, ~high),
-        above=_side(offset, replicates, high),
+        below=_side(runs[0].x, offset, error, judged & ~high),
+        above=_side(runs[0].x, offset, error, judged & high),
         target=scores.target,
         model=scores.model,
         label=scores.label,
@@ -140,21 +149,25 @@ def compute(
 
 
 def judge(result: Relation, *, tolerance: float = 0.1) -> Verdict:
-    """Give the mean relative offset below and above the dividing mass.
+    """Give the largest significant relative offset below and above the dividing mass.
 
-    Passes if both are below ``tolerance`` or within two of their errors of zero.
+    Passes if the offset of every bin with at least `JUDGED_COUNT` galaxies is below ``tolerance`` or within two of its
+    errors of zero. Bins are not averaged: offsets of opposite sign would cancel.
     """
-    parts, passed = [], True
-    for side, (value, error) in (("below", result.below), ("above", result.above)):
-        if np.isfinite(value):
-            parts.append(f"{percent(value, error, sign=True)} {side} 10^{result.split:g} Msun")
-            passed &= abs(value) <= max(tolerance, 2 * error if np.isfinite(error) else 0.0)
-    if not parts:
+    keep = result.judged
+    if not keep.any():
         return Verdict("Too few galaxies to follow the relation with stellar mass.", passed=False, kind="too few")
+    parts = []
+    for side, (mass, value, error) in (("below", result.below), ("above", result.above)):
+        where = f"{side} 10^{result.split:g} Msun"
+        if np.isfinite(value) and _significant(value, error):
+            parts.append(f"{percent(value, error, sign=True)} {where} (largest, at 10^{mass:.1f})")
+        elif np.isfinite(value):
+            parts.append(f"not significantly {where}")
+    limit = np.maximum(tolerance, 2 * np.nan_to_num(result.offset_error))
+    passed = bool((np.abs(result.offset) <= limit)[keep].all())
     kind = "recovered" if passed else "distorted"
-    return Verdict(
-        f"The median relation with stellar mass is off by {' and '.join(parts)}: {kind}.", bool(passed), kind
-    )
+    return Verdict(f"The median relation with stellar mass is off {' and '.join(parts)}: {kind}.", passed, kind)
 
 
 @styled
@@ -185,11 +198,20 @@ def _offset(truth: Array, predicted: Array) -> Array:
         )
 
 
-def _side(offset: Array, replicates: Array, which: NDArray[np.bool_]) -> tuple[float, float]:
-    which = which & np.isfinite(offset)
+def _significant(value: Any, error: Any) -> Any:
+    """Whether numbers are more than two errors from zero; unknown errors count as zero."""
+    return np.abs(value) > 2 * np.nan_to_num(error)
+
+
+def _side(mass: Array, offset: Array, error: Array, which: NDArray[np.bool_]) -> tuple[float, float, float]:
+    """Mass, offset and error of the worst bin: the largest significant one, else the one farthest in errors."""
     if not which.any():
-        return float("nan"), float("nan")
-    return float(offset[which].mean()), float(spread(replicates[:, which].mean(axis=1), 2))
+        return float("nan"), float("nan"), float("nan")
+    bins = np.flatnonzero(which)
+    clear = bins[_significant(offset[bins], error[bins])]
+    size = np.abs(offset[clear]) if len(clear) else np.abs(offset[bins]) / np.maximum(np.nan_to_num(error[bins]), 1e-12)
+    worst = (clear if len(clear) else bins)[np.argmax(size)]
+    return float(mass[worst]), float(offset[worst]), float(error[worst])
 
 
 def _posterior_points(scores: Scores) -> Array:

@@ -59,11 +59,11 @@ def score(
         If a posterior is NaN or a column is missing.
     """
     truth = torch.from_numpy(np.array(catalogue[estimator.target], dtype=np.float32))
-    reference = torch.rand(len(truth), generator=torch.Generator().manual_seed(seed))
+    reference = torch.rand(len(truth), generator=torch.Generator().manual_seed(seed + 1))
 
     def against_truth(posterior: Posterior, rows: slice) -> dict[str, Tensor]:
         true = truth[rows]
-        samples = posterior.sample(draws, seed + rows.start)
+        samples = posterior.sample(draws, seed + 2 + rows.start)
         distance = (true - reference[rows]).abs()
         return {
             "pit": posterior.cdf(true),

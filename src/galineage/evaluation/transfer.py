@@ -11,6 +11,7 @@ import numpy as np
 from galineage.errors import DataError
 from galineage.evaluation import accuracy
 from galineage.evaluation.bootstrap import N_BOOT
+from galineage.evaluation.calibration import TOLERANCE
 from galineage.evaluation.style import DIVERGING, INK, SEQUENTIAL, WIDTH, new_figure, styled
 from galineage.evaluation.tabulate import make_table, target_unit
 from galineage.evaluation.verdict import Verdict, percent, plus_minus
@@ -139,7 +140,7 @@ def compute(
     return Transfer(train, test, MappingProxyType(values), n, chosen[0].model, chosen[0].target)
 
 
-def judge(result: Transfer, *, tolerance: float = 1.25, coverage: float = 0.05) -> Verdict:
+def judge(result: Transfer, *, tolerance: float = 1.25, coverage: float = TOLERANCE) -> Verdict:
     """Say which pairs transfer.
 
     A pair transfers if its RMSE is at most ``tolerance`` times that of the test domain's own model (of the best model,

@@ -9,7 +9,7 @@ import numpy as np
 
 from galineage.errors import DataError
 from galineage.evaluation.bins import Along, Point, Running, abscissa, bin_edges, point_estimate, running
-from galineage.evaluation.bootstrap import N_BOOT
+from galineage.evaluation.bootstrap import N_BOOT, bootstrap, spread
 from galineage.evaluation.scores import Scores
 from galineage.evaluation.style import INK, axis_label, colour, new_axes, styled
 from galineage.evaluation.tabulate import make_table, target_unit
@@ -24,8 +24,12 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["Trend", "compute", "draw", "judge"]
+__all__ = ["WELL_FILLED", "Trend", "compute", "draw", "judge"]
 
+WELL_FILLED = 50
+"""Bins of stellar mass with fewer galaxies are drawn but their bias is not judged."""
+
+_Pairs = tuple[tuple[float, float], ...]
 _LINES = ("-", "--", "-.", ":")
 
 
@@ -41,6 +45,11 @@ class Trend:
         One name per curve; the first is the model that is judged, the others are baselines.
     curves : tuple of Running
         Percentiles of prediction - truth, in the target's unit, all on the same bins.
+    rmse : tuple of (float, float)
+        Root mean square of prediction - truth of every curve over all galaxies, with its bootstrap error.
+    behind : tuple of (float, float)
+        RMSE of the first model minus that of every curve, with its error, in the target's unit: from the same resamples
+        of the galaxies where both have the same identifiers, from independent errors otherwise.
     spread : float
         Standard deviation of the first model's truths, in the target's unit.
     target : str
@@ -50,11 +59,13 @@ class Trend:
     along: Along
     names: tuple[str, ...]
     curves: tuple[Running, ...]
+    rmse: tuple[tuple[float, float], ...]
+    behind: tuple[tuple[float, float], ...]
     spread: float
     target: str
 
     def to_table(self) -> Table:
-        """One row per model and bin."""
+        """One row per model and bin; the RMSE over all galaxies is repeated in each row of a model."""
         unit = target_unit(self.target)
         k = len(self.curves[0].n)
         low, high = self.curves[0].edges[:-1], self.curves[0].edges[1:]
@@ -76,6 +87,11 @@ class Trend:
             ("half_width_error", "bootstrap error of half_width", unit),
         ):
             columns.append((name, np.concatenate([getattr(run, name) for run in self.curves]), its_unit, meaning))
+        rmse, rmse_error = (np.repeat([pair[i] for pair in self.rmse], k) for i in (0, 1))
+        columns += [
+            ("rmse_all", rmse, unit, "root mean square of prediction - truth over all galaxies of the model"),
+            ("rmse_all_error", rmse_error, unit, "bootstrap error of rmse_all"),
+        ]
         return make_table(columns, {"target": self.target})
 
 
@@ -116,20 +132,24 @@ def compute(
     errors = [point_estimate(item, point) - item.truth for item in several]
     xs = [abscissa(item, along) for item in several]
     edges = bin_edges(np.concatenate(xs), bins)
+    rmse, behind = _rmse(several, errors, n_boot, seed)
     return Trend(
         along=along,
         names=_names(several),
         curves=tuple(running(x, y, edges, n_boot=n_boot, seed=seed) for x, y in zip(xs, errors, strict=True)),
+        rmse=rmse,
+        behind=behind,
         spread=float(several[0].truth.std()),
         target=several[0].target,
     )
 
 
 def judge(result: Trend) -> Verdict:
-    """Name the first model's worst bin and, if there are baselines, compare the typical scatter.
+    """Name the first model's worst bin and compare its RMSE with that of the best baseline, if there are any.
 
-    Passes if the median error stays below half the spread of the truth and no baseline has a scatter smaller by more
-    than the errors. Along mass it must do so in every bin; along truth on average over galaxies, since at the ends of
+    Passes if the bias is small and no baseline has an RMSE smaller by more than two errors of the difference. Along
+    mass the bias is small if no bin of at least `WELL_FILLED` galaxies has a median error beyond half its half-width
+    and two errors; along truth if the mean over galaxies stays below half the spread of the truth, since at the ends of
     the range even a perfect posterior mean is drawn towards the average.
     """
     unit = target_unit(result.target)
@@ -139,22 +159,20 @@ def judge(result: Trend) -> Verdict:
     worst = first.worst
     what = "log10 M*" if result.along == "mstar" else "true value"
     offset = plus_minus(float(first.p50[worst]), float(first.p50_error[worst]), unit, sign=True)
-    limit = 0.5 * result.spread
-    flat = first.within(limit) if result.along == "mstar" else first.typical <= limit
-    mean, mean_error = _typical(first)
     sentence = (
         f"{result.names[0]}: the median error is largest at {what} {first.x[worst]:.3g}, {offset}; "
-        f"mean scatter over the bins {plus_minus(mean, mean_error, unit)}"
+        f"RMSE {plus_minus(*result.rmse[0], unit)}"
     )
-    rivals = [(name, *_typical(run)) for name, run in zip(result.names[1:], result.curves[1:], strict=True)]
-    rivals = [rival for rival in rivals if np.isfinite(rival[1])]
-    ahead = True
-    if rivals:
-        name, value, error = min(rivals, key=lambda item: item[1])
-        ahead = mean <= value + 2 * float(np.hypot(mean_error, error))
-        sentence += f", against {plus_minus(value, error, unit)} of the best baseline ({name})"
-    kind = "flat" if flat and ahead else ("beaten by a baseline" if flat else "biased in places")
-    return Verdict(f"{sentence}: {kind}.", passed=flat and ahead, kind=kind)
+    flat = not _biased(first).any() if result.along == "mstar" else first.typical <= 0.5 * result.spread
+    faults = [] if flat else ["biased in places"]
+    if len(result.names) > 1:
+        best = min(range(1, len(result.names)), key=lambda i: result.rmse[i][0])
+        sentence += f" against {plus_minus(*result.rmse[best], unit)} of the best baseline ({result.names[best]})"
+        difference, error = result.behind[best]
+        if difference > 2 * np.nan_to_num(error):
+            faults.append("beaten by a baseline")
+    kind = " and ".join(faults) or "flat"
+    return Verdict(f"{sentence}: {kind}.", passed=not faults, kind=kind)
 
 
 @styled
@@ -181,11 +199,32 @@ def draw(result: Trend, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def _typical(run: Running) -> tuple[float, float]:
-    keep = run.filled
-    if not keep.any():
-        return float("nan"), float("nan")
-    return float(run.half_width[keep].mean()), float(np.sqrt((run.half_width_error[keep] ** 2).sum()) / keep.sum())
+def _biased(run: Running) -> NDArray[np.bool_]:
+    """Well-filled bins whose median error is large against the scatter and against its own error, shape (k,)."""
+    limit = np.maximum(0.5 * run.half_width, 2 * np.nan_to_num(run.p50_error))
+    return (run.n >= WELL_FILLED) & (np.abs(run.p50) > limit)
+
+
+def _rmse(several: Sequence[Scores], errors: Sequence[Array], n_boot: int, seed: int) -> tuple[_Pairs, _Pairs]:
+    """RMSE of every curve, and that of the first minus it, each with its error."""
+    orders = [np.argsort(item.ids, kind="stable") for item in several]
+    ids = [item.ids[order] for item, order in zip(several, orders, strict=True)]
+    # one seed and one order of galaxies: the same galaxies are drawn for every model that has them all
+    squares = [error[order] ** 2 for error, order in zip(errors, orders, strict=True)]
+    replicates = [bootstrap(_root_mean, square, n_boot=n_boot, seed=seed) for square in squares]
+    rmse = [(float(_root_mean(s)), float(spread(r, len(s)))) for s, r in zip(squares, replicates, strict=True)]
+    behind = []
+    for i, (value, error) in enumerate(rmse):
+        if np.array_equal(ids[i], ids[0]):
+            error = float(spread(replicates[0] - replicates[i], len(ids[0])))
+        else:
+            error = float(np.hypot(rmse[0][1], error))
+        behind.append((rmse[0][0] - value, error))
+    return tuple(rmse), tuple(behind)
+
+
+def _root_mean(square: Array) -> Array:
+    return np.asarray(np.sqrt(square.mean(axis=-1)))
 
 
 def _names(several: Sequence[Scores]) -> tuple[str, ...]:

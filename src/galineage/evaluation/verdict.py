@@ -9,8 +9,8 @@ from galineage.errors import DataError
 
 __all__ = ["SMALL_BIAS", "Verdict", "percent", "plus_minus"]
 
-SMALL_BIAS = 0.25
-"""A median error up to this part of the scatter is called small: a skewed but calibrated posterior mean has 0.1 to 0.2."""
+SMALL_BIAS = 0.15
+"""A median error of the posterior median up to this part of the scatter is called small; a calibrated one has zero."""
 
 
 @dataclass(frozen=True)

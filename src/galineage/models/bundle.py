@@ -16,7 +16,7 @@ import torch
 from galineage import __version__
 from galineage.atomic import sha256, write_json, write_text, writing
 from galineage.errors import BundleError, GalineageError
-from galineage.fields import field
+from galineage.fields import FIELDS, field
 from galineage.models import ESTIMATORS
 from galineage.models.heads import make_head
 
@@ -166,6 +166,7 @@ def load(folder: str | Path) -> Bundle:
             advice="the copy is damaged or mixed from two bundles: copy the folder again",
         )
     tensors = _read_tensors(weights)
+    _check_fields(description, folder)
     estimator = _build(description, tensors, folder)
     return Bundle(estimator, description.get("card", {}))
 
@@ -195,6 +196,24 @@ def _read_description(folder: Path) -> dict[str, Any]:
             expected="a folder written by `galineage train` or galineage.save",
         ) from error
     return description
+
+
+def _check_fields(description: dict[str, Any], folder: Path) -> None:
+    """Refuse a bundle whose fields had another unit or scale when it was written."""
+    written = description.get("fields", {})
+    for name, facts in written.items() if isinstance(written, dict) else ():
+        known = FIELDS.get(name)
+        if (
+            known is None
+            or not isinstance(facts, dict)
+            or (known.unit, known.scale) != (facts.get("unit"), facts.get("scale"))
+        ):
+            raise BundleError(
+                f"the bundle was trained on a field {name!r} of another unit or scale: {facts}",
+                where=str(folder),
+                expected=f"{known.unit or 'no unit'}, {known.scale}" if known else "a field of this version",
+                advice="use the version of galineage that wrote it, or train again",
+            )
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

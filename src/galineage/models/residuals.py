@@ -25,7 +25,11 @@ def unit_interval_edges(bins: int, margin: float = 0.01) -> Tensor:
 
 
 class ResidualShape(nn.Module):
-    """Distribution of standardised residuals, applied around a location with a scale and cut to [0, 1].
+    """Distribution of standardised residuals, applied around a location with a scale, its ends moved into [0, 1].
+
+    Probability below 0 goes to the first bin and probability above 1 to the last: truths cannot lie there, but those
+    that made the residuals lie at the border instead. Dividing by the part inside would narrow every distribution
+    near a border.
 
     A thousandth of the training marginal is mixed in, so that no truth has density zero.
 
@@ -73,8 +77,9 @@ class ResidualShape(nn.Module):
 
     def forward(self, location: Tensor, scale: Tensor) -> Histogram:
         """Build the distribution for locations and scales of shape (n,), target's unit; batch shape (1, n)."""
-        z = (self.edges - location.float().unsqueeze(-1)) / scale.float().clamp_min(1e-4).unsqueeze(-1)
-        parts = self._cdf(z).diff(dim=-1).clamp_min(0)
-        parts = parts / parts.sum(-1, keepdim=True).clamp_min(1e-9)
+        z = (self.edges[1:-1] - location.float().unsqueeze(-1)) / scale.float().clamp_min(1e-4).unsqueeze(-1)
+        inner = self._cdf(z)
+        ends = inner.new_zeros((len(inner), 1)), inner.new_ones((len(inner), 1))
+        parts = torch.cat([ends[0], inner, ends[1]], dim=-1).diff(dim=-1).clamp_min(0)
         mixed = (1 - _MARGINAL_WEIGHT) * parts + _MARGINAL_WEIGHT * self.marginal
         return Histogram((mixed / mixed.sum(-1, keepdim=True)).unsqueeze(0), self.edges)

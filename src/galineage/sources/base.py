@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from galineage.galaxy import Catalogue
 
 __all__ = ["Source"]
@@ -30,8 +32,23 @@ class Source(Protocol):
     def domain(self) -> str:
         """Domain of its galaxies."""
 
-    def read(self) -> Catalogue:
+    def read(
+        self,
+        filter: str | None = None,  # noqa: A002 - the word users know
+        *,
+        only: Iterable[str] | None = None,
+        keep_missing: bool = False,
+    ) -> Catalogue:
         """Read every usable galaxy.
+
+        Parameters
+        ----------
+        filter : str, optional
+            Name of a choice of rows; None takes the source's default.
+        only : iterable of str, optional
+            Read and check only these fields; None: all.
+        keep_missing : bool
+            Keep missing values as NaN instead of skipping their rows.
 
         Returns
         -------

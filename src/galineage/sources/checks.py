@@ -236,12 +236,15 @@ class RowChecks:
         Identifiers, for the skip list.
     keep : array (n,) of bool
         Rows that passed every check so far.
+    keep_missing : bool
+        Let NaN pass in every field, also where the registry gives it no meaning.
     skips : list of Skip
         One per row that failed, with the first check it failed.
     """
 
     rows: NDArray[np.integer]
     ids: NDArray[Any]
+    keep_missing: bool = False
     keep: NDArray[np.bool_] = default(init=False)
     skips: list[Skip] = default(default_factory=list)
 
@@ -274,7 +277,7 @@ class RowChecks:
         name : str
             Field name.
         values : array (n,), in the registry's unit
-            NaN passes where the registry gives it a meaning.
+            NaN passes where the registry gives it a meaning, and everywhere with ``keep_missing``.
         text : array (n,) of bool, or None
             Cells that were not numbers.
         raw : array (n,)
@@ -283,13 +286,14 @@ class RowChecks:
         about = field(name)
         if text is not None:
             self.skip(text, name, raw, "not a number")
-        if not about.missing:
-            self.skip(np.isnan(values), name, values, "missing (NaN)")
+        missing = np.isnan(values)
+        if not (about.missing or self.keep_missing):
+            self.skip(missing, name, values, "missing (NaN)")
         self.skip(np.isinf(values), name, values, "not finite")
-        self.skip(~about.in_range(values) & ~np.isnan(values), name, values, f"out of range: {about.range_text}")
+        self.skip(~about.in_range(values) & ~missing, name, values, f"out of range: {about.range_text}")
         if about.kind != "float":
             with np.errstate(invalid="ignore"):
-                self.skip(values != np.rint(values), name, values, "not a whole number")
+                self.skip((values != np.rint(values)) & ~missing, name, values, "not a whole number")
 
     def duplicates(self, snapshot: NDArray[Any] | None) -> None:
         """Skip a row whose identifier (and snapshot) occurred before; the first stays.

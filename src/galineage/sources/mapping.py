@@ -45,7 +45,7 @@ from galineage.fields import SOLAR_METALLICITY, field
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -279,8 +279,21 @@ class TableMapping:
         file = Path(path).name
         return max((2 if file == glob else int(fnmatchcase(file, glob)) for glob in self.match), default=0)
 
-    def needed(self, filter_name: str | None = None) -> dict[str, str]:
-        """Columns that a file must have, each with what it is needed for."""
+    def chosen(self, only: Iterable[str] | None = None) -> dict[str, ColumnSpec]:
+        """Return the columns of the fields ``only`` that this mapping has, by field; None: of all.
+
+        Raises
+        ------
+        ConfigError
+            If a name is not in the field registry.
+        """
+        if only is None:
+            return dict(self.columns)
+        wanted = {field(name).name for name in only}
+        return {name: spec for name, spec in self.columns.items() if name in wanted}
+
+    def needed(self, filter_name: str | None = None, only: Iterable[str] | None = None) -> dict[str, str]:
+        """Columns that a file must have to read the fields ``only`` (None: all), each with what it is needed for."""
         needed = {self.id: "id"}
         for column, use in ((self.snapshot, "snapshot"), (self.root, "root")):
             if column is not None and column != "id":
@@ -288,7 +301,7 @@ class TableMapping:
         chosen = self.filter(filter_name)
         if chosen.column is not None:
             needed.setdefault(chosen.column, f"filter {chosen.name!r}")
-        for spec in self.columns.values():
+        for spec in self.chosen(only).values():
             if not spec.optional:
                 needed.setdefault(spec.column, spec.field)
         return needed

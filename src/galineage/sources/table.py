@@ -16,7 +16,7 @@ from galineage.sources.checks import RowChecks, check_column, require_columns, t
 from galineage.sources.formats import RawTable, read_raw
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -75,26 +75,39 @@ class TableSource:
             lines.append(f"  {name:16} [{unit}] from {spec.column}{' (optional)' if spec.optional else ''}")
         return "\n".join(lines)
 
-    def read(self, filter: str | None = None) -> Catalogue:  # noqa: A002 - the word users know
+    def read(
+        self,
+        filter: str | None = None,  # noqa: A002 - the word users know
+        *,
+        only: Iterable[str] | None = None,
+        keep_missing: bool = False,
+    ) -> Catalogue:
         """Read, convert and check the rows that a filter chooses.
 
         Parameters
         ----------
         filter : str, optional
             Name of a row filter; None takes the mapping's default.
+        only : iterable of str, optional
+            Read and check only these fields, besides identifiers, snapshots and roots; the file need not have the
+            columns of others. A field that the mapping does not have is not in the catalogue. None: every field.
+        keep_missing : bool
+            Keep a value that is missing (NaN, empty or masked) as NaN instead of skipping its row. Impossible and
+            infinite values, and rows without an identifier, are skipped all the same.
 
         Returns
         -------
         Catalogue
             Columns in registry units (float64; int64 and bool where the registry says so), NaN only where the
-            registry gives it a meaning; ``ids`` untouched; ``root`` as ``domain:id``, or None if unknown or if the
+            registry gives it a meaning, or with ``keep_missing`` (a column of int64 or bool with a missing value is
+            float64 then); ``ids`` untouched; ``root`` as ``domain:id``, or None if unknown or if the
             filter mixes snapshots of galaxies that are only known by their id in one snapshot; skipped rows with
             reasons. Of rows with the same id and snapshot the first is kept.
 
         Raises
         ------
         ConfigError
-            If there is no such filter.
+            If there is no such filter, or ``only`` names no known field.
         FileFormatError
             If the file cannot be opened or is damaged.
         DataError
@@ -102,8 +115,9 @@ class TableSource:
         """
         mapping, where = self.mapping, str(self.path)
         chosen = mapping.filter(filter)
-        needed = mapping.needed(chosen.name)
-        wanted = {*needed, *(spec.column for spec in mapping.columns.values())}
+        fields = mapping.chosen(only)
+        needed = mapping.needed(chosen.name, fields)
+        wanted = {*needed, *(spec.column for spec in fields.values())}
         raw = read_raw(self.path, mapping.key, wanted)
         if mapping.format not in ("auto", raw.format):
             raise FileFormatError(f"the file is {raw.format}", where=where, expected=mapping.format)
@@ -113,12 +127,10 @@ class TableSource:
             raise DataError("the table has no rows", where=where, expected="at least one galaxy")
         rows = self._rows(raw, chosen)
         ids = _identifiers(raw.columns[mapping.id])
-        checks = RowChecks(rows, ids[rows])
+        checks = RowChecks(rows, ids[rows], keep_missing)
         _skip_masked(checks, raw, mapping.id, "id")
         columns = {
-            name: self._column(spec, raw, rows, checks)
-            for name, spec in mapping.columns.items()
-            if spec.column in raw.columns
+            name: self._column(spec, raw, rows, checks) for name, spec in fields.items() if spec.column in raw.columns
         }
         snapshot = self._snapshot(raw, rows, checks)
         if snapshot is not None:
@@ -204,7 +216,10 @@ class TableSource:
 
 def _typed(name: str, values: NDArray[np.float64]) -> NDArray[Any]:
     kind = field(name).kind
-    return values if kind == "float" else values.astype(np.int64 if kind == "int" else np.bool_)
+    # whole numbers have no NaN: a column with missing values stays float
+    return (
+        values if kind == "float" or np.isnan(values).any() else values.astype(np.int64 if kind == "int" else np.bool_)
+    )
 
 
 def _identifiers(values: NDArray[Any]) -> NDArray[Any]:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from galineage import __version__
 from galineage.atomic import sha256, write_json
-from galineage.errors import DataError, FileFormatError
-from galineage.evaluation.scores import Scores
+from galineage.errors import ConfigError, DataError, FileFormatError
+from galineage.evaluation.scores import Scores, join
 from galineage.evaluation.scoring import score
+from galineage.models import make_estimator
 from galineage.models.bundle import save
 from galineage.sources import open_source
 from galineage.store.splits import folds, held_out_groups, split_labels
@@ -110,9 +112,19 @@ def check_tables(study: Study, data: Path) -> None:
         read_domain(study, name, data)
 
 
+def _state(path: Path) -> tuple[Path, int, int]:
+    """Return what tells one version of a file from another without reading it."""
+    facts = path.stat()
+    return path, facts.st_mtime_ns, facts.st_size
+
+
 @lru_cache(maxsize=16)
-def _read(path: Path, mapping: str, rows: str) -> Catalogue:
-    return open_source(path, mapping).read(rows)
+def _read(state: tuple[Path, int, int], mapping: str, rows: str) -> Catalogue:
+    return open_source(state[0], mapping).read(rows)
+
+
+def _mapping(domain: DomainSpec, data: Path) -> str:
+    return str(Path(data) / domain.mapping) if domain.mapping.endswith(".toml") else domain.mapping
 
 
 def read_domain(study: Study, name: str, data: Path, rows: str | None = None) -> Catalogue:
@@ -130,48 +142,58 @@ def read_domain(study: Study, name: str, data: Path, rows: str | None = None) ->
         Row filter instead of the domain's own.
     """
     domain = study.domain(name)
-    mapping = domain.mapping
-    if mapping.endswith(".toml"):
-        mapping = str(Path(data) / mapping)
-    catalogue = _read(data_path(domain, data), mapping, rows or domain.rows)
+    catalogue = _read(_state(data_path(domain, data)), _mapping(domain, data), rows or domain.rows)
     return catalogue.select(catalogue["mstar"] >= domain.mstar_min) if domain.mstar_min else catalogue
 
 
 def identity(study: Study, job: Job, data: Path) -> str:
-    """Hash everything that a job's result depends on: settings, data and version."""
+    """Hash everything that a job's result depends on: settings down to their defaults, tables, mappings, versions."""
+    import torch
+
     experiment = study.experiment(job.experiment)
+    model = _model(experiment, job.model)
+    domains = [study.domain(name) for name in experiment.domains]
+    estimator = make_estimator(
+        model.preset, experiment.features, study.target, members=model.members, seed=study.seed, **model.options
+    )
     spec = {
         "job": asdict(job),
         "experiment": {key: value for key, value in asdict(experiment).items() if key not in ("title", "models")},
-        "model": asdict(_model(experiment, job.model)),
-        "domains": [asdict(study.domain(name)) for name in experiment.domains],
-        "data": [_checksum(data_path(study.domain(name), data)) for name in experiment.domains],
-        "target": study.target,
+        "estimator": [estimator.kind, estimator.settings()],
+        "training": asdict(experiment.config(model, study.seed)),
+        "domains": [asdict(domain) for domain in domains],
+        "mappings": [repr(open_source(data_path(item, data), _mapping(item, data)).mapping) for item in domains],
+        "data": [_checksum(_state(data_path(domain, data))) for domain in domains],
         "seed": study.seed,
-        "version": __version__,
+        "versions": [__version__, torch.__version__],
     }
     return hashlib.sha256(json.dumps(spec, sort_keys=True, default=str).encode()).hexdigest()
 
 
 @lru_cache(maxsize=64)
-def _checksum(path: Path) -> str:
-    return sha256(path)
+def _checksum(state: tuple[Path, int, int]) -> str:
+    return sha256(state[0])
 
 
 def _model(experiment: Experiment, preset: str) -> ModelSpec:
     return next(item for item in experiment.models if item.preset == preset)
 
 
-def is_done(study: Study, job: Job, data: Path, out: Path) -> bool:
-    """Tell whether a job's result lies in ``out`` and belongs to this very study and data."""
+def finished_files(study: Study, job: Job, data: Path, out: Path) -> dict[str, Path] | None:
+    """Return a finished job's files by name, or None if it is not done for this very study and data."""
     path = out / job.folder / _DONE
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
-        return facts["identity"] == identity(study, job, data) and all(
-            sha256(path.parent / name) == digest for name, digest in facts["files"].items()
-        )
+        files = {str(name): path.parent / str(name) for name in facts["files"]}
+        whole = all(sha256(files[name]) == digest for name, digest in facts["files"].items())
+        return files if whole and facts["identity"] == identity(study, job, data) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False  # missing, half-written or foreign: the job is simply run again
+        return None  # missing, half-written or foreign: the job is simply run again
+
+
+def is_done(study: Study, job: Job, data: Path, out: Path) -> bool:
+    """Tell whether a job's result lies in ``out`` and belongs to this very study and data."""
+    return finished_files(study, job, data, out) is not None
 
 
 def run_job(
@@ -206,7 +228,13 @@ def run_job(
         torch.set_num_threads(threads)
     experiment = study.experiment(job.experiment)
     folder = out / job.folder
+    mark = identity(study, job, data)
     kept, tests = _rows(study, experiment, job, data)
+    # the name keeps runs of other settings apart; theirs are of no use any more
+    scratch = folder / f"training-{mark[:12]}"
+    for old in folder.glob("training-*"):
+        if old != scratch:
+            shutil.rmtree(old, ignore_errors=True)
     model = _model(experiment, job.model)
     bundle = train(
         kept,
@@ -216,22 +244,24 @@ def run_job(
         members=model.members,
         config=experiment.config(model, study.seed),
         split=experiment.split,
-        folder=folder / "training",
+        folder=scratch,
         progress=progress,
         label=job.label,
         **model.options,
     )
     files = {}
     for name, catalogue in tests.items():
-        result = score(bundle.estimator, catalogue, model=model.preset, train=job.train, test=name, seed=study.seed)
+        result = score(
+            bundle.estimator, catalogue, model=model.preset, train=job.train, test=name, seed=_seed(study, job)
+        )
         path = folder / f"scores-{slug(name)}.parquet"
         result.write(path)
         files[path.name] = sha256(path)
     if job.part in ("whole", "holdout"):
         save(bundle, folder / "bundle")
         files["bundle/bundle.json"] = sha256(folder / "bundle" / "bundle.json")
-    write_json(folder / _DONE, {"identity": identity(study, job, data), "files": files})
-    (folder / "training" / "checkpoint.safetensors").unlink(missing_ok=True)
+    write_json(folder / _DONE, {"identity": mark, "files": files})
+    (scratch / "checkpoint.safetensors").unlink(missing_ok=True)
     return job.label
 
 
@@ -259,27 +289,37 @@ def _rows(study: Study, experiment: Experiment, job: Job, data: Path) -> tuple[C
     return mine.select(~test), {job.train: mine.select(np.asarray(test))}
 
 
-def read_scores(out: Path, experiment: Experiment) -> list[Scores]:
-    """Read every test of an experiment, folds joined, in the order models x training x test domains."""
-    from galineage.evaluation.scores import join
+def _seed(study: Study, job: Job) -> int:
+    """Seed of posterior samples and reference points: another one for every part, so that folds are independent."""
+    return study.seed + 1_000_003 * (1 + int(hashlib.sha256(job.part.encode()).hexdigest()[:4], 16))
 
+
+def read_scores(study: Study, data: Path, out: Path, experiment: Experiment) -> list[Scores]:
+    """Read every test of an experiment, folds joined, in the order models x training x test domains.
+
+    Raises
+    ------
+    ConfigError
+        If a job of it is not done, or was done with other settings or tables.
+    """
     found: dict[tuple[str, str, str], list[Scores]] = {}
-    for model in experiment.models:
-        for train_name in experiment.domains:
-            folder = (out / Job(experiment.name, model.preset, train_name, "x").folder).parent
-            for test_name in experiment.domains:
-                paths = sorted(folder.glob(f"*/scores-{slug(test_name)}.parquet"), key=_part_order)
-                inside = [p for p in paths if _belongs(p.parent.name, experiment, same=test_name == train_name)]
-                if inside:
-                    found[model.preset, train_name, test_name] = [Scores.read(path) for path in inside]
-    return [join(parts) for parts in found.values()]
+    for job in plan(study):
+        if job.experiment != experiment.name:
+            continue
+        files = finished_files(study, job, data, out)
+        if files is None:
+            raise ConfigError(
+                f"the job {job.label!r} is not done, or was done with other settings or tables",
+                where=str(out),
+                advice="run the study again with `galineage run`: it does what is missing",
+            )
+        for name in sorted(files):
+            if name.startswith("scores-"):
+                scores = Scores.read(files[name])
+                found.setdefault((job.model, job.train, scores.test), []).append(scores)
+    models = [model.preset for model in experiment.models]
 
+    def place(key: tuple[str, str, str]) -> tuple[int, int, int]:
+        return models.index(key[0]), experiment.domains.index(key[1]), experiment.domains.index(key[2])
 
-def _part_order(path: Path) -> Any:
-    return path.parent.name
-
-
-def _belongs(part: str, experiment: Experiment, *, same: bool) -> bool:
-    if not experiment.folds:
-        return part == "holdout"
-    return part in {f"fold-{k}" for k in range(experiment.folds)} if same else part == "whole"
+    return [join(found[key]) for key in sorted(found, key=place)]

@@ -236,18 +236,16 @@ def make_diagnostics(results: Results, options: Mapping[str, Any]) -> list[Panel
     return panels
 
 
-_SHOWN = ("bias_median", "scatter", "rmse", "r2", "mae", "nll", "crps", "coverage68", "coverage95")
-
-
 def accuracy_table(tests: list[Scores]) -> Table:
-    """Return one row per test: every metric of `galineage.evaluation.accuracy` with its bootstrap error."""
+    """Return every metric of `galineage.evaluation.accuracy` with its bootstrap error, for every test.
+
+    One row for all galaxies of a test, then its rows in bins of truth and of stellar mass.
+    """
     from astropy.table import vstack
 
     tables = []
     for item in tests:
-        whole = accuracy.compute(item).to_table()[:1]
-        keep = ["n", *(name for metric in _SHOWN for name in (metric, f"{metric}_error") if name in whole.colnames)]
-        row = whole[keep]
+        row = accuracy.compute(item).to_table()
         row.meta = {}
         for place, (name, text, value) in enumerate(
             (
@@ -256,7 +254,7 @@ def accuracy_table(tests: list[Scores]) -> Table:
                 ("test", "tested on", item.test),
             )
         ):
-            row.add_column([value], name=name, index=place)
+            row.add_column([value] * len(row), name=name, index=place)
             row[name].description = text
         tables.append(row)
     return vstack(tables, metadata_conflicts="silent")
@@ -279,6 +277,7 @@ def readable(table: Table) -> Table:
 
     from galineage.evaluation.verdict import plus_minus
 
+    table = table[np.asarray(table["bins"]) == "all"]
     shown = Table()
     for name in ("model", "train", "test", "n"):
         shown[name] = table[name]

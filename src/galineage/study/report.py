@@ -66,8 +66,31 @@ def run_study(
         For a wrong study file, missing tables, and what reading and training raise.
     """
     chosen = study if isinstance(study, Study) else load_study(study)
+    check_figures(chosen)
     run_jobs(chosen, Path(data), Path(out), executor=executor, workers=workers, say=say)
     return build_report(chosen, data, out, say=say)
+
+
+def check_figures(study: Study) -> None:
+    """Refuse a study whose report asks for unknown kinds, experiments or models, before hours are spent.
+
+    Raises
+    ------
+    ConfigError
+        Naming the figure.
+    """
+    for entry in study.figures:
+        where = f"section {entry.section!r}, figure {entry.options.get('name', '?')!r}"
+        if entry.kind not in KINDS:
+            raise ConfigError(f"there is no kind {entry.kind!r}", where=where, expected="one of " + ", ".join(KINDS))
+        if "experiment" in entry.options:
+            known = {model.preset for model in study.experiment(entry.options["experiment"]).models}
+            asked = {
+                *entry.options.get("models", ()),
+                *(entry.options[key] for key in ("model",) if key in entry.options),
+            }
+            if asked - known:
+                raise ConfigError(f"models {sorted(asked - known)} are not in the experiment", where=where)
 
 
 def build_report(study: Study, data: str | Path, out: str | Path, *, say: Callable[[str], None] = print) -> Path:
@@ -98,24 +121,28 @@ def build_report(study: Study, data: str | Path, out: str | Path, *, say: Callab
     )
     for experiment in study.experiments:
         tests = results.scores(experiment.name)
-        write_table(accuracy_table(tests), Path(out) / "tables" / f"tests_{slug(experiment.name)}.ecsv")
         _finish_bundles(results, experiment.name, tests)
     _write_skips(results)
     return page
 
 
 def report(
-    source: Evaluation | str | Path, out: str | Path | None = None, *, say: Callable[[str], None] = print
+    source: Evaluation | str | Path,
+    out: str | Path | None = None,
+    *,
+    data: str | Path | None = None,
+    say: Callable[[str], None] = print,
 ) -> Path:
     """Write a report page with its figures and tables.
 
     Parameters
     ----------
     source : Evaluation or path
-        What `galineage.evaluate` found; or the folder of a finished (or half-finished) study, whose report is made
-        again.
+        What `galineage.evaluate` found; or the folder of a finished study, whose report is made again.
     out : path, optional
         Folder of the report; needed for an evaluation, and the study's own folder for a study.
+    data : path, optional
+        Folder with the tables of the study, if it has moved since the run.
     say : callable
         Gets lines of progress.
 
@@ -136,12 +163,12 @@ def report(
     path = Path(source) / "study.json"
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        study, data = Study.from_dict(stored["study"]), Path(stored["data"])
+        study, tables = Study.from_dict(stored["study"]), Path(data or stored["data"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"this folder holds no study: {error}", where=str(path), advice="give the --out folder of `galineage run`"
         ) from error
-    return build_report(study, data, Path(source), say=say)
+    return build_report(study, tables, Path(source), say=say)
 
 
 def _evaluation_page(found: Evaluation, out: Path) -> Path:

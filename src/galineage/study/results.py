@@ -42,14 +42,10 @@ class Results:
         Raises
         ------
         ConfigError
-            If nothing of it is finished.
+            If a job of it is not finished.
         """
         if experiment not in self._scores:
-            self._scores[experiment] = read_scores(self.out, self.study.experiment(experiment))
-        if not self._scores[experiment]:
-            raise ConfigError(
-                f"no job of experiment {experiment!r} is finished", where=str(self.out), advice="galineage run"
-            )
+            self._scores[experiment] = read_scores(self.study, self.data, self.out, self.study.experiment(experiment))
         return self._scores[experiment]
 
     def score(self, experiment: str, model: str, train: str, test: str) -> Scores:

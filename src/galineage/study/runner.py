@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from galineage import __version__
 from galineage.atomic import write_json
+from galineage.errors import ConfigError
 from galineage.study.jobs import check_tables, is_done, plan, run_job
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ def run_jobs(
         The first error of a job; what was finished before stays, and the next call goes on from there.
     """
     data, out = Path(data), Path(out)
+    if workers < 0:
+        raise ConfigError(f"workers is {workers}", expected="0 (one per core) or more")
     check_tables(study, data)
     jobs = plan(study)
     todo = [job for job in jobs if not is_done(study, job, data, out)]

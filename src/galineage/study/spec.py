@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import asdict, dataclass, fields, replace
 from dataclasses import field as default
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from galineage.training import TrainConfig
 
 __all__ = ["DomainSpec", "Experiment", "FigureSpec", "ModelSpec", "Study", "available_studies", "load_study"]
+
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,8 @@ class Experiment:
         check_features(self.features)
         if self.folds == 1 or self.folds < 0:
             raise ConfigError(f"experiment {self.name}: folds is {self.folds}", expected="0 (hold-out) or 2 and more")
+        if not _NAME.fullmatch(self.name):
+            raise ConfigError(f"an experiment is called {self.name!r}", expected="letters, digits, - and _")
         if len({model.preset for model in self.models}) < len(self.models):
             raise ConfigError(f"experiment {self.name} lists a model twice")
 
