@@ -51,7 +51,7 @@ def test_columns_are_those_of_the_posterior(estimator):
     np.testing.assert_allclose(found.crps, posterior.crps(truth), atol=1e-6)
     np.testing.assert_allclose(found.p16, posterior.quantile([0.16])[0], atol=1e-5)
     np.testing.assert_allclose(found.aleatoric**2 + found.epistemic**2, found.std**2, rtol=1e-3)
-    samples = posterior.sample(99, 4)
+    samples = posterior.sample(99, 4 + 2)
     assert found.rank.tolist() == (samples < truth).sum(0).tolist()
     assert found.ids.tolist() == [str(value) for value in cat.ids]
     assert (found.draws, found.target, found.label, found.model) == (99, "f_ex", "toy-a → toy-b", "mdn")

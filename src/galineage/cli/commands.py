@@ -68,12 +68,13 @@ def train(options: Namespace) -> None:
     from galineage.training import DEFAULT_FEATURES, recommended_config
     from galineage.training import train as train_model
 
-    catalogue = _read(options)
+    features = options.features or DEFAULT_FEATURES
+    catalogue = _read(options, only=(*features, options.target, "mstar"))
     out = Path(options.out)
     scratch = out.with_name(out.name + ".training")
     bundle = train_model(
         catalogue,
-        options.features or DEFAULT_FEATURES,
+        features,
         options.model,
         target=options.target,
         members=options.members,

@@ -151,7 +151,7 @@ def compute(
 def judge(result: Relation, *, tolerance: float = 0.1) -> Verdict:
     """Give the largest significant relative offset below and above the dividing mass.
 
-    Passes if the offset of every bin with at least `JUDGED_COUNT` galaxies is below ``tolerance`` or within two of its
+    Passes if the offset of every bin with at least `JUDGED_COUNT` galaxies is below ``tolerance`` or within three of its
     errors of zero. Bins are not averaged: offsets of opposite sign would cancel.
     """
     keep = result.judged
@@ -164,7 +164,7 @@ def judge(result: Relation, *, tolerance: float = 0.1) -> Verdict:
             parts.append(f"{percent(value, error, sign=True)} {where} (largest, at 10^{mass:.1f})")
         elif np.isfinite(value):
             parts.append(f"not significantly {where}")
-    limit = np.maximum(tolerance, 2 * np.nan_to_num(result.offset_error))
+    limit = np.maximum(tolerance, 3 * np.nan_to_num(result.offset_error))
     passed = bool((np.abs(result.offset) <= limit)[keep].all())
     kind = "recovered" if passed else "distorted"
     return Verdict(f"The median relation with stellar mass is off {' and '.join(parts)}: {kind}.", passed, kind)

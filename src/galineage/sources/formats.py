@@ -141,7 +141,8 @@ def read_raw(path: str | os.PathLike[str], key: str | None = None, wanted: Colle
             f"the {name} file cannot be read: {reason[0] if reason else type(error).__name__}",
             where=str(path),
             expected=f"a whole, undamaged {name} table",
-            advice="the file is probably truncated or damaged: compare its size or checksum with the source's",
+            advice="the file is probably truncated or damaged: compare its size or checksum with the source's"
+            + ("; if it was edited, write it without the old CHECKSUM and DATASUM keywords" if name == "fits" else ""),
         ) from error
     repeated = {item for item in raw.names if raw.names.count(item) > 1} if len(set(raw.names)) < len(raw.names) else ()
     if repeated:

@@ -113,18 +113,9 @@ class TableSource:
         DataError
             If a column is missing, mostly impossible (wrong unit) or text, or no row is left.
         """
-        mapping, where = self.mapping, str(self.path)
-        chosen = mapping.filter(filter)
-        fields = mapping.chosen(only)
-        needed = mapping.needed(chosen.name, fields)
-        wanted = {*needed, *(spec.column for spec in fields.values())}
-        raw = read_raw(self.path, mapping.key, wanted)
-        if mapping.format not in ("auto", raw.format):
-            raise FileFormatError(f"the file is {raw.format}", where=where, expected=mapping.format)
-        require_columns(raw.names, needed, where, mapping.name)
-        total = len(raw.columns[mapping.id])
-        if total == 0:
-            raise DataError("the table has no rows", where=where, expected="at least one galaxy")
+        mapping = self.mapping
+        chosen, fields = mapping.filter(filter), mapping.chosen(only)
+        raw = self._raw(mapping.needed(chosen.name, fields), fields)
         rows = self._rows(raw, chosen)
         ids = _identifiers(raw.columns[mapping.id])
         checks = RowChecks(rows, ids[rows], keep_missing)
@@ -137,7 +128,7 @@ class TableSource:
             columns.setdefault("snapshot", snapshot)
         checks.duplicates(snapshot)
         root = self._root(raw, rows, checks, snapshot)
-        skips, keep = checks.finish(where), checks.keep
+        skips, keep = checks.finish(str(self.path)), checks.keep
         return Catalogue(
             columns={name: _typed(name, values[keep]) for name, values in columns.items()},
             ids=checks.ids[keep],
@@ -151,12 +142,23 @@ class TableSource:
                 "mapping": mapping.name,
                 "reference": mapping.reference,
                 "filter": chosen.name,
-                "rows_in_file": total,
+                "rows_in_file": len(raw.columns[mapping.id]),
                 "rows_selected": len(rows),
                 "rows_read": int(keep.sum()),
                 "rows_skipped": len(skips),
             },
         )
+
+    def _raw(self, needed: Mapping[str, str], fields: Mapping[str, ColumnSpec]) -> RawTable:
+        """Read the columns that are needed or mapped, as they stand in the file."""
+        mapping, where = self.mapping, str(self.path)
+        raw = read_raw(self.path, mapping.key, {*needed, *(spec.column for spec in fields.values())})
+        if mapping.format not in ("auto", raw.format):
+            raise FileFormatError(f"the file is {raw.format}", where=where, expected=mapping.format)
+        require_columns(raw.names, needed, where, mapping.name)
+        if len(raw.columns[mapping.id]) == 0:
+            raise DataError("the table has no rows", where=where, expected="at least one galaxy")
+        return raw
 
     def _rows(self, raw: RawTable, chosen: RowFilter) -> NDArray[np.integer]:
         total = len(raw.columns[self.mapping.id])

@@ -262,6 +262,7 @@ def accuracy_table(tests: list[Scores]) -> Table:
 
 _ON_PAGE = {
     "bias_median": "median bias",
+    "bias_p50": "that of medians",
     "scatter": "scatter",
     "rmse": "RMSE",
     "r2": "R²",

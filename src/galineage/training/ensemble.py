@@ -51,7 +51,7 @@ def train(
     features : sequence of str
         Field names of the inputs.
     model : str
-        A key of `galineage.models.PRESETS`: ``mdn`` (recommended), ``flow``, ``paper``, ``paper-bounded``, and the
+        A key of `galineage.models.PRESETS`: ``mdn`` (default), ``flow``, ``paper``, ``paper-bounded``, and the
         baselines ``spline``, ``forest``, ``boosting``.
     target : str
         Field name of what to infer.
