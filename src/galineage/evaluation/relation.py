@@ -151,8 +151,8 @@ def compute(
 def judge(result: Relation, *, tolerance: float = 0.1) -> Verdict:
     """Give the largest significant relative offset below and above the dividing mass.
 
-    Passes if the offset of every bin with at least `JUDGED_COUNT` galaxies is below ``tolerance`` or within three of its
-    errors of zero. Bins are not averaged: offsets of opposite sign would cancel.
+    Passes if the offset of every bin with at least `JUDGED_COUNT` galaxies is below ``tolerance`` or within three of
+    its errors of zero. Bins are not averaged: offsets of opposite sign would cancel.
     """
     keep = result.judged
     if not keep.any():
