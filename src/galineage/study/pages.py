@@ -266,9 +266,9 @@ _ON_PAGE = {
     "scatter": "scatter",
     "rmse": "RMSE",
     "r2": "R²",
+    "coverage68": "in 68 %",
     "nll": "NLL",
     "crps": "CRPS",
-    "coverage68": "in 68 %",
 }
 
 
