@@ -161,13 +161,13 @@ def judge(result: Relation, *, tolerance: float = 0.1) -> Verdict:
     for side, (mass, value, error) in (("below", result.below), ("above", result.above)):
         where = f"{side} 10^{result.split:g} Msun"
         if np.isfinite(value) and _significant(value, error):
-            parts.append(f"{percent(value, error, sign=True)} {where} (largest, at 10^{mass:.1f})")
+            parts.append(f"off by up to {percent(value, error, sign=True)} {where} (at 10^{mass:.1f})")
         elif np.isfinite(value):
-            parts.append(f"not significantly {where}")
+            parts.append(f"right within its errors {where}")
     limit = np.maximum(tolerance, 3 * np.nan_to_num(result.offset_error))
     passed = bool((np.abs(result.offset) <= limit)[keep].all())
     kind = "recovered" if passed else "distorted"
-    return Verdict(f"The median relation with stellar mass is off {' and '.join(parts)}: {kind}.", passed, kind)
+    return Verdict(f"The median relation with stellar mass is {' and '.join(parts)}: {kind}.", passed, kind)
 
 
 @styled

@@ -276,16 +276,14 @@ def readable(table: Table) -> Table:
     """Join the main metrics with their errors as text, for the page; the files hold all of them apart."""
     from astropy.table import Column, Table
 
-    from galineage.evaluation.verdict import plus_minus
-
     table = table[np.asarray(table["bins"]) == "all"]
     shown = Table()
     for name in ("model", "train", "test", "n"):
         shown[name] = table[name]
     for name, title in _ON_PAGE.items():
         pairs = zip(table[name], table[f"{name}_error"], strict=True)
-        # no line break between a number and its error
-        texts = [plus_minus(float(value), float(error)).replace(" ", "\u00a0") for value, error in pairs]
+        # short, so that the columns fit on the page
+        texts = [f"{float(value):.3f}±{float(error):.3f}" for value, error in pairs]
         shown[title] = Column(texts, description=table[name].description)
     return shown
 

@@ -11,6 +11,7 @@ from galineage.errors import ConfigError
 from galineage.evaluation import DIAGNOSTICS, Scores, accuracy
 from galineage.evaluation.assess import Evaluation
 from galineage.fields import FIELDS
+from galineage.models import ESTIMATORS, PRESETS, DirectEstimator
 from galineage.models.bundle import load, save
 from galineage.reporting import Grid, Panel, Section, write_report
 from galineage.sources import skip_table
@@ -25,6 +26,8 @@ from galineage.training import with_metrics
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Executor
+
+    from galineage.study.spec import ModelSpec
 
 __all__ = ["build_report", "report", "run_study"]
 
@@ -217,11 +220,16 @@ def _facts(results: Results) -> dict[str, str]:
     for experiment in study.experiments:
         facts[f"experiment {experiment.name}"] = (
             f"{experiment.title}: inputs {', '.join(experiment.features)}; models "
-            + ", ".join(f"{model.preset} x {model.members}" for model in experiment.models)
+            + ", ".join(_count(model) for model in experiment.models)
             + f"; split by {experiment.split}, "
             + (f"{experiment.folds} folds" if experiment.folds else f"{experiment.holdout:.0%} held out")
         )
     return facts
+
+
+def _count(model: ModelSpec) -> str:
+    single = issubclass(ESTIMATORS[PRESETS[model.preset][0]], DirectEstimator)
+    return model.preset if single else f"{model.preset} x {model.members}"
 
 
 def _finish_bundles(results: Results, experiment: str, tests: list[Scores]) -> None:
