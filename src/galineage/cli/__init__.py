@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -164,6 +165,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except GalineageError as error:
         print(f"galineage {options.command}: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("\nstopped. The same command goes on where it was.", file=sys.stderr)
         return 130
