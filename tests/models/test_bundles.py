@@ -250,3 +250,18 @@ def test_reading_a_neural_bundle_does_not_import_the_tree_or_plotting_libraries(
         [sys.executable, "-c", program, str(folder)], check=True, capture_output=True, text=True, timeout=120
     )
     assert found.stdout.strip() == "[]"
+
+
+def test_a_forest_that_points_outside_its_bins_is_refused():
+    from galineage.models import RandomForest
+
+    x = torch.rand(60, 1, generator=torch.Generator().manual_seed(1))
+    forest = RandomForest(["mstar"], trees=3)
+    forest.fit(x, x[:, 0], 0)
+    good = {name: value.clone() for name, value in forest.state_dict().items()}
+    RandomForest(["mstar"], trees=3).load_tensors(good)
+    for name, value in (("bin_of_row", 2**33), ("bin_of_row", -1), ("leaf_of_row", 10_000)):
+        bad = {key: tensor.clone() for key, tensor in good.items()}
+        bad[name].view(-1)[0] = value
+        with pytest.raises(RuntimeError, match="do not fit together"):
+            RandomForest(["mstar"], trees=3).load_tensors(bad)

@@ -61,6 +61,23 @@ class RandomForest(DirectEstimator):
         """Return the constructor's arguments as JSON values."""
         return {"features": list(self.features), "target": self.target, "trees": self.trees, "leaf": self.leaf}
 
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """Put saved buffers back by name (leaves of shape (T, n), bins (n,), in scaled units).
+
+        Raises RuntimeError if they point outside each other.
+        """
+        super().load_tensors(tensors)
+        trees, nodes = self.tables.feature.shape
+        rows = self.leaf_of_row.shape[-1]
+        inside = (
+            self.leaf_of_row.shape == (trees, len(self.bin_of_row))
+            and self.edges.shape == (_BINS + 1,)
+            and (not rows or 0 <= int(self.leaf_of_row.min()) <= int(self.leaf_of_row.max()) < nodes)
+            and (not rows or 0 <= int(self.bin_of_row.min()) <= int(self.bin_of_row.max()) < _BINS)
+        )
+        if not inside:
+            raise RuntimeError("the forest's rows, leaves and bins do not fit together")
+
     def fit(self, x: Tensor, y: Tensor, seed: int) -> None:
         """Fit trees to features (n, d) and target (n,); see `DirectEstimator.fit`."""
         self.fit_scaling(x)

@@ -39,7 +39,7 @@ def run_jobs(
     data, out : Path
         Folder of the tables; folder of the output.
     executor : concurrent.futures.Executor, optional
-        Where jobs run: a process pool of your own, ``dask.distributed.Client(...).get_executor()``, submitit ...
+        Where jobs run: a process pool of your own, or ``dask.distributed.Client(...).get_executor()``.
         Default: a local process pool.
     workers : int
         Processes of the local pool; 0 means one per core, at most eight.

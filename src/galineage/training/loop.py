@@ -68,8 +68,13 @@ def pick_device(name: str) -> torch.device:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise TrainingError(f"device {name!r} was asked for and there is no GPU", advice="use device cpu or auto")
     try:
-        return torch.device(name)
-    except RuntimeError as error:
+        device = torch.device(name)
+        if device.type == "cuda":
+            torch.cuda.get_device_properties(device)
+        elif device.type != "cpu":
+            raise RuntimeError(f"device type {device.type} is not supported")
+        return device
+    except (RuntimeError, AssertionError) as error:
         raise TrainingError(f"there is no device {name!r}", expected="auto, cpu, cuda or cuda:N") from error
 
 
