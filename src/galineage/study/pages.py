@@ -261,8 +261,8 @@ def accuracy_table(tests: list[Scores]) -> Table:
 
 
 _ON_PAGE = {
-    "bias_median": "median bias",
-    "bias_p50": "that of medians",
+    "bias_median": "bias",
+    "bias_p50": "bias p50",
     "scatter": "scatter",
     "rmse": "RMSE",
     "r2": "R²",
