@@ -265,3 +265,12 @@ def test_a_forest_that_points_outside_its_bins_is_refused():
         bad[name].view(-1)[0] = value
         with pytest.raises(RuntimeError, match="do not fit together"):
             RandomForest(["mstar"], trees=3).load_tensors(bad)
+
+
+def test_a_first_save_that_was_killed_can_be_done_again(tmp_path):
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    (folder / ".weights.k3j2.safetensors").write_bytes(b"half")
+    save(Bundle(make_estimator("spline", ["mstar"])), folder)
+    assert load(folder).estimator.kind == "spline"
+    assert not list(folder.glob(".*"))

@@ -122,7 +122,7 @@ def save(bundle: Bundle, folder: str | Path) -> Path:
             "card": dict(bundle.card),
         },
     )
-    for old in folder.glob("weights-*.safetensors"):
+    for old in (*folder.glob("weights-*.safetensors"), *folder.glob(".weights.*.safetensors")):
         if old != weights:
             old.unlink()
     return folder
@@ -130,7 +130,8 @@ def save(bundle: Bundle, folder: str | Path) -> Path:
 
 def _empty_or_unfinished(folder: Path) -> bool:
     """Whether there is nothing, or what a first `save` that was interrupted before its description left."""
-    names = {path.name for path in folder.iterdir()}
+    # names with a leading dot are temporary files of a write that was killed
+    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
     weights = {name for name in names if re.fullmatch(r"weights(-[0-9a-f]{12})?\.safetensors", name)}
     return not names or (bool(weights) and names - weights <= {"README.md"})
 
