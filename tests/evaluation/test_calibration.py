@@ -1,4 +1,4 @@
-"""R15: a right posterior passes, a wrong one is caught and named, by every detector that can see it."""
+"""Calibration diagnostics against analytic values and oracles; how often they are right: tests/reliability."""
 
 import numpy as np
 import pytest
@@ -9,51 +9,7 @@ from galineage.errors import ConfigError, DataError
 from galineage.evaluation import accuracy, coverage, pit, sbc, sharpness, tarp
 from galineage.evaluation.calibration import LEVEL, simultaneous_band, uniformity
 
-SEEDS = 200
 N = 500
-DETECTORS = {"coverage": coverage, "pit": pit, "sbc": sbc, "tarp": tarp}
-NAMES = {"narrow": "too narrow", "wide": "too wide", "high": "biased high", "low": "biased low"}
-
-
-@pytest.fixture(scope="module")
-def outcomes():
-    """Kind of verdict for every sort of posterior, detector and seed."""
-    found = {}
-    for kind in ("right", *NAMES, "prior"):
-        for seed in range(SEEDS):
-            known = scores(kind, N, seed)
-            for name, module in (DETECTORS | {"sharpness": sharpness}).items():
-                verdict = module.judge(module.compute(known, n_boot=20))
-                assert verdict.passed == (verdict.kind in ("calibrated", "sharp", "weak"))
-                found.setdefault((kind, name), []).append(verdict.kind)
-    return {key: np.array(kinds) for key, kinds in found.items()}
-
-
-@pytest.mark.parametrize("detector", DETECTORS)
-def test_a_right_posterior_passes(outcomes, detector):
-    assert (outcomes["right", detector] == "calibrated").mean() >= 0.95
-
-
-@pytest.mark.parametrize("detector", DETECTORS)
-@pytest.mark.parametrize("kind", ["narrow", "wide"])
-def test_wrong_widths_are_caught_and_named_by_every_detector(outcomes, kind, detector):
-    assert (outcomes[kind, detector] == NAMES[kind]).mean() >= 0.95
-
-
-@pytest.mark.parametrize("detector", ["coverage", "pit", "sbc"])
-@pytest.mark.parametrize("kind", ["high", "low"])
-def test_a_shift_of_half_a_width_is_caught_and_named(outcomes, kind, detector):
-    assert (outcomes[kind, detector] == NAMES[kind]).mean() >= 0.95
-
-
-@pytest.mark.parametrize("detector", DETECTORS)
-def test_no_calibration_test_can_see_a_model_that_answers_the_prior(outcomes, detector):
-    assert (outcomes["prior", detector] == "calibrated").mean() >= 0.95
-
-
-def test_sharpness_sees_a_model_that_answers_the_prior(outcomes):
-    assert (outcomes["prior", "sharpness"] == "prior only").mean() >= 0.95
-    assert (outcomes["right", "sharpness"] == "sharp").mean() >= 0.95
 
 
 def test_gaussian_coverage_of_gaussian_posteriors_is_the_central_one():

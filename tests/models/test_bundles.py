@@ -51,7 +51,7 @@ def test_what_is_saved_is_loaded(tmp_path):
 def test_description_names_units_scales_and_checksum(tmp_path):
     folder = save(bundle(), tmp_path / "m")
     description = json.loads((folder / "bundle.json").read_text())
-    assert description["format"] == 1
+    assert description["format"] == 2
     assert description["fields"]["mstar"] == {
         "unit": "Msun",
         "scale": "log",
@@ -83,7 +83,7 @@ def test_saving_again_replaces_and_leaves_one_set_of_weights(tmp_path):
     assert len(list(tmp_path.glob("*.safetensors"))) == 1
 
 
-@pytest.mark.parametrize("failing", range(1, 8))
+@pytest.mark.parametrize("failing", range(1, 9))
 def test_a_save_that_fails_at_any_write_leaves_the_old_bundle_or_the_new_one(tmp_path, monkeypatch, failing):
     save(bundle(seed=1), tmp_path)
     calls = []
@@ -96,9 +96,9 @@ def test_a_save_that_fails_at_any_write_leaves_the_old_bundle_or_the_new_one(tmp
         sync(path)
 
     monkeypatch.setattr(atomic, "_sync", full_disk)
-    with contextlib.nullcontext() if failing > 6 else pytest.raises(FileFormatError, match="No space left"):
+    with contextlib.nullcontext() if failing > 7 else pytest.raises(FileFormatError, match="No space left"):
         save(bundle(seed=2), tmp_path)
-    assert len(calls) == min(failing, 6), "a save syncs three files and their folder"
+    assert len(calls) == min(failing, 7), "a save syncs three files, their folder, and it again after a rename"
     monkeypatch.undo()
     found = answer(load(tmp_path))
     assert any(np.array_equal(found, answer(bundle(seed=seed))) for seed in (1, 2))
@@ -190,7 +190,7 @@ def test_descriptions_that_are_not_ours_are_refused(folder, text):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"format": 2},
+        {"format": 3},
         {"format": "1"},
         {"kind": "transformer"},
         {"kind": ["perceptron"]},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import sys
@@ -20,8 +21,15 @@ from galineage.posterior import Posterior
 from galineage.training import TrainConfig, fit_estimator
 
 FEATURES = ("mstar", "age", "metallicity")
-SMALL = {"forest": {"trees": 20}, "boosting": {"rounds": 20}, "perceptron": {"members": 2}}
+SMALL = {
+    "forest": {"trees": 20},
+    "boosting": {"rounds": 20},
+    "perceptron": {"members": 2},
+    "joint": {"members": 2, "blocks": 2, "hidden": (16,), "condition": (8, 4)},
+}
 NETWORKS = [name for name, (kind, _) in PRESETS.items() if not issubclass(ESTIMATORS[kind], DirectEstimator)]
+JOINT = [name for name, (kind, _) in PRESETS.items() if kind == "joint"]
+SCALAR = [name for name in PRESETS if name not in JOINT]
 
 
 def small(name, **options):
@@ -47,8 +55,13 @@ def trained():
     return found
 
 
-@pytest.fixture(params=list(PRESETS))
+@pytest.fixture(params=SCALAR)
 def estimator(request, trained):
+    return trained[request.param].eval()
+
+
+@pytest.fixture(params=JOINT)
+def joint(request, trained):
     return trained[request.param].eval()
 
 
@@ -169,7 +182,7 @@ def test_evaluation_repeats_itself_and_leaves_weights_and_random_state_alone(est
     assert all(torch.equal(value, before[name]) for name, value in estimator.state_dict().items())
 
 
-@pytest.mark.parametrize("name", list(PRESETS))
+@pytest.mark.parametrize("name", SCALAR)
 def test_training_mode_answers_alike_when_nothing_is_random(name, trained, rows):
     if name in NETWORKS:
         estimator = small(name, dropout=0.0, batch_norm=False)
@@ -213,30 +226,41 @@ def test_settings_build_an_equal_estimator(name):
     assert all(torch.equal(value, other[key]) for key, value in mine.items())
 
 
+def answers(estimator, rows):
+    """Numbers that a user would get: density and draws of a joint model, or quantiles, mean and draws."""
+    from galineage.posterior import Posterior
+
+    with torch.no_grad():
+        found = estimator(rows)
+        if found.event_shape:
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(5)
+                return torch.cat([found.log_prob(torch.linspace(0, 1, len(rows)))[None], found.sample((3,))[..., 0]])
+        posterior = Posterior(found)
+        return torch.cat([posterior.quantile([0.16, 0.5, 0.84]), posterior.mean[None], posterior.sample(3, 5)])
+
+
 def test_saved_models_predict_bit_for_bit_in_another_process(trained, rows, tmp_path):
     np.save(tmp_path / "rows.npy", rows.numpy())
     for name, estimator in trained.items():
         save(Bundle(estimator.eval(), {"model": name, "domains": ["test"]}), tmp_path / name)
-    program = """
+    head = """
         import sys, numpy as np, torch
         from pathlib import Path
         from galineage.models.bundle import load
-        from galineage.posterior import Posterior
+    """
+    body = """
         folder = Path(sys.argv[1])
         torch.set_num_threads(int(sys.argv[2]))
         rows = torch.as_tensor(np.load(folder / "rows.npy"))
         for name in sys.argv[3:]:
-            with torch.no_grad():
-                posterior = Posterior(load(folder / name).estimator(rows))
-                found = posterior.quantile([0.16, 0.5, 0.84])
-            np.save(folder / f"{name}.npy", torch.cat([found, posterior.mean[None], posterior.sample(3, 5)]).numpy())
+            np.save(folder / f"{name}.npy", answers(load(folder / name).estimator, rows).numpy())
     """
-    command = [sys.executable, "-c", textwrap.dedent(program), str(tmp_path), str(torch.get_num_threads()), *trained]
+    program = textwrap.dedent(head) + textwrap.dedent(inspect.getsource(answers)) + textwrap.dedent(body)
+    command = [sys.executable, "-c", program, str(tmp_path), str(torch.get_num_threads()), *trained]
     subprocess.run(command, check=True, timeout=120)
     for name, estimator in trained.items():
-        posterior = Posterior(conditioned(estimator, rows))
-        here = torch.cat([posterior.quantile([0.16, 0.5, 0.84]), posterior.mean[None], posterior.sample(3, 5)])
-        assert np.array_equal(np.load(tmp_path / f"{name}.npy"), here.numpy()), name
+        assert np.array_equal(np.load(tmp_path / f"{name}.npy"), answers(estimator, rows).numpy()), name
         assert not load(tmp_path / name).estimator.training
 
 
@@ -276,7 +300,38 @@ def test_unknown_settings_are_refused(name, options):
         make_estimator(name, FEATURES, **options)
 
 
-@pytest.mark.parametrize("name", list(PRESETS))
+@torch.no_grad()
+def test_a_joint_model_of_one_target_has_a_density_and_draws_for_each_member_and_galaxy(joint, rows):
+    found = conditioned(joint, rows)
+    assert (tuple(found.batch_shape), tuple(found.event_shape)) == ((2, 64), (1,))
+    truth = torch.linspace(0, 1, 64)
+    density = found.log_prob(truth)
+    assert density.shape == (2, 64)
+    assert torch.isfinite(density).all()
+    own = conditioned(joint, rows.expand(2, -1, -1).contiguous())
+    torch.testing.assert_close(own.log_prob(truth), density)
+    with torch.random.fork_rng(devices=[]):
+        draws = found.sample((9,))
+    assert draws.shape == (9, 2, 64, 1)
+    if joint.bounded:
+        assert ((draws >= 0) & (draws <= 1)).all()
+    assert (found.p_never == 0).all()
+
+
+@torch.no_grad()
+def test_a_joint_model_treats_galaxies_one_by_one_and_refuses_other_widths(joint, rows):
+    truth = torch.linspace(0.1, 0.9, 64)
+    whole = joint(rows).log_prob(truth)
+    order = torch.randperm(64, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(joint(rows[order]).log_prob(truth[order]), whole[:, order])
+    with pytest.raises(DataError, match="features of shape"):
+        joint(rows[:, :2])
+    rows[3, 1] = torch.nan
+    dirty = joint(rows).log_prob(truth)
+    assert dirty.isnan().any(dim=0).nonzero().flatten().tolist() == [3]
+
+
+@pytest.mark.parametrize("name", SCALAR)
 def test_a_target_beyond_one_needs_an_unbounded_distribution(name, trained, rows):
     if bounded(conditioned(trained[name], rows)):
         with pytest.raises(ConfigError, match="not a fraction"):

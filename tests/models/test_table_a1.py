@@ -9,7 +9,7 @@ from torch import nn
 
 from galineage.models import make_estimator
 from galineage.models.layers import MemberBatchNorm, MemberDropout, MemberLinear
-from galineage.training.loop import _clip_by_member
+from galineage.training.optimiser import MemberAdam
 
 EIGHT = ("mstar", "metallicity", "age", "r_half", "spin", "gas_mass", "dm_mass", "bh_mass")
 MEMBERS = 5
@@ -114,24 +114,24 @@ def test_gradients_of_members_are_those_of_plain_networks(estimator):
 
 def test_gradient_clipping_is_that_of_torch_for_each_member_by_itself(estimator):
     # member 0 stays below the limit, the others exceed it by different factors
-    scales = torch.tensor([1e-3, 0.1, 1.0, 10.0, 1e4])
-    for index, parameter in enumerate(estimator.parameters()):
-        shape = (-1, *([1] * (parameter.dim() - 1)))
-        parameter.grad = draw(*parameter.shape, seed=index) * scales.view(shape)
+    scales = torch.tensor([1e-3, 0.1, 1.0, 10.0, 1e4]).view(-1, 1, 1)
+    parameters = list(estimator.parameters())
+    slopes = [draw(*parameter.shape, seed=index) * scales for index, parameter in enumerate(parameters)]
     wanted = []
     for member in range(MEMBERS):
-        alone = [nn.Parameter(parameter.data[member]) for parameter in estimator.parameters()]
-        for one, parameter in zip(alone, estimator.parameters(), strict=True):
-            one.grad = parameter.grad[member].clone()
+        alone = [nn.Parameter(parameter.data[member]) for parameter in parameters]
+        for one, slope in zip(alone, slopes, strict=True):
+            one.grad = slope[member].clone()
         nn.utils.clip_grad_norm_(alone, 1.0)
-        wanted.append([one.grad for one in alone])
-    before = [parameter.grad[0].clone() for parameter in estimator.parameters()]
-    _clip_by_member(list(estimator.parameters()), 1.0)
-    for member in range(MEMBERS):
-        for parameter, expected in zip(estimator.parameters(), wanted[member], strict=True):
-            torch.testing.assert_close(parameter.grad[member], expected)
-    for parameter, unclipped in zip(estimator.parameters(), before, strict=True):
-        assert torch.equal(parameter.grad[0], unclipped)
+        wanted.append(torch.cat([one.grad.flatten() for one in alone]))
+    optimiser = MemberAdam(parameters, weight_decay=0.0, clip_norm=1.0)
+    squares = optimiser.take(
+        sum((slope * parameter).sum() for slope, parameter in zip(slopes, parameters, strict=True))
+    )
+    torch.testing.assert_close(optimiser.gradient, torch.stack(wanted))
+    whole = torch.cat([slope.flatten(1) for slope in slopes], dim=1)
+    torch.testing.assert_close(squares, whole.square().sum(1))
+    assert torch.equal(optimiser.gradient[0], whole[0])
 
 
 @pytest.mark.parametrize("shape", [(4, 3000, 8), (3, 1001, 5)], ids=["fast path", "odd size"])

@@ -9,8 +9,9 @@ Every diagnostic is a module with three functions. ``compute`` gives a frozen re
     print(coverage.judge(result))
     coverage.draw(result).figure.savefig("coverage.png")
 
-`DIAGNOSTICS` lists those that need the scores of a single test; `transfer`, `boxes` and `trend` compare several scores,
-`inputs` and `balance` look at catalogues. A new figure is one module and one line in `DIAGNOSTICS`.
+`DIAGNOSTICS` lists those that need the scores of a single test, `JOINT_DIAGNOSTICS` those of joint posteriors over
+several targets; `transfer`, `boxes`, `trend` and `joint_errors` compare several scores, `inputs` and `balance` look at
+catalogues. A new figure is one module and one line in `DIAGNOSTICS`.
 """
 
 from __future__ import annotations
@@ -26,15 +27,23 @@ from galineage.evaluation import (
     boxes,
     coverage,
     inputs,
+    ladder,
+    joint_errors,
+    joint_latent,
+    joint_never,
+    joint_relation,
     pit,
     prediction,
+    recalibration,
     relation,
     sbc,
     sharpness,
+    shift,
     tarp,
     transfer,
     trend,
 )
+from galineage.evaluation.joint_scores import JointScores, join_joint
 from galineage.evaluation.scores import Scores, join
 from galineage.evaluation.style import figure_of, style
 from galineage.evaluation.verdict import Verdict
@@ -48,6 +57,8 @@ if TYPE_CHECKING:
 __all__ = [
     "DIAGNOSTICS",
     "Diagnostic",
+    "JOINT_DIAGNOSTICS",
+    "JointScores",
     "Result",
     "Scores",
     "Verdict",
@@ -58,11 +69,19 @@ __all__ = [
     "figure_of",
     "inputs",
     "join",
+    "ladder",
+    "join_joint",
+    "joint_errors",
+    "joint_latent",
+    "joint_never",
+    "joint_relation",
     "pit",
     "prediction",
+    "recalibration",
     "relation",
     "sbc",
     "sharpness",
+    "shift",
     "style",
     "tarp",
     "transfer",
@@ -76,6 +95,10 @@ class Result(Protocol):
     def to_table(self) -> Table:
         """Return the numbers behind the figure, with units and descriptions."""
         ...
+
+
+def _always(_: object) -> bool:
+    return True
 
 
 @dataclass(frozen=True)
@@ -96,6 +119,8 @@ class Diagnostic:
         Result, and optionally axes, to axes.
     caption : str
         What to see in the figure.
+    needs : callable
+        Scores to whether the diagnostic makes sense for them.
     """
 
     name: str
@@ -104,6 +129,7 @@ class Diagnostic:
     judge: Callable[..., Verdict]
     draw: Callable[..., Any]
     caption: str
+    needs: Callable[[Any], bool] = _always
 
     def figure(self, result: Result) -> Figure:
         """Draw a result into a new figure in the house style and return the figure."""
@@ -214,5 +240,62 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = _registry(
         "The median of the predictions in bins of stellar mass (coloured) should follow that of the truth (dashed), "
         "and so should the 16-84 % band: the posteriors of each bin are taken together.",
     ),
+    Diagnostic(
+        "shift",
+        "Whom to believe: errors of accepted and flagged galaxies",
+        shift.compute,
+        shift.judge,
+        shift.draw,
+        "Above: how unlike the training galaxies the galaxies tested are, by their inputs alone; right of the dashed "
+        "line they are flagged, as 5 % of the training galaxies' own like are. Below: the error at each score; it "
+        "should be larger where galaxies are flagged.",
+        shift.has_shift,
+    ),
 )
 """Every diagnostic of a single set of scores by name, in the order of a report."""
+
+JOINT_DIAGNOSTICS: Mapping[str, Diagnostic] = _registry(
+    Diagnostic(
+        "never",
+        "P(no major merger) against what happened",
+        joint_never.compute,
+        joint_never.judge,
+        joint_never.draw,
+        "Galaxies in bins of the stated probability that they never had a major merger; the fraction that had none "
+        "should follow the dashed line. Grey: how many there are altogether.",
+        lambda scores: bool(scores.has_never),
+    ),
+    Diagnostic(
+        "tarp",
+        "Expected coverage of the joint posterior (TARP)",
+        tarp.compute_joint,
+        tarp.judge,
+        tarp.draw,
+        "All targets together, over the galaxies that have all of them: the curve should follow the dashed line inside "
+        "the grey band. It can tell right marginals with a wrong correlation, though less sharply than the latent "
+        "values do.",
+    ),
+    Diagnostic(
+        "latent",
+        "Latent values of the truth",
+        joint_latent.compute,
+        joint_latent.judge,
+        joint_latent.draw,
+        "Where each network maps the truth to, which is standard normal if that network is right: curves should stay "
+        "in the grey band, the matrix should be the identity. A rise, then a fall below zero, means that single "
+        "members are too narrow; the ensemble that predictions come from is wider.",
+    ),
+    Diagnostic(
+        "relation",
+        "Two targets at fixed stellar mass",
+        joint_relation.compute,
+        joint_relation.judge,
+        joint_relation.draw,
+        "Left: rank correlation in bins of stellar mass of the truth (black), of one joint draw for each galaxy "
+        "(blue), and with the two targets taken from different draws (orange), which is all that two separate "
+        "posteriors know. "
+        "Middle and right: the two targets in the fullest bin of mass, in truth and in joint draws.",
+        joint_relation.possible,
+    ),
+)
+"""Every diagnostic of a joint model by name, in the order of a report."""

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from dataclasses import field as default
 from typing import TYPE_CHECKING, Any
 
 from galineage.errors import DataError
-from galineage.evaluation import DIAGNOSTICS
-from galineage.evaluation.scoring import score
+from galineage.evaluation import DIAGNOSTICS, JOINT_DIAGNOSTICS
+from galineage.evaluation.joint_scoring import score_joint
+from galineage.evaluation.scoring import score, with_shift
 from galineage.fields import FIELDS
+from galineage.training import needed_fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from galineage.evaluation import Scores, Verdict
+    from galineage.evaluation import Diagnostic, JointScores, Scores, Verdict
     from galineage.galaxy import Catalogue
     from galineage.models.bundle import Bundle
 
@@ -27,24 +30,33 @@ class Evaluation:
     Attributes
     ----------
     scores : Scores
-        Predictions beside the truth, one row per galaxy.
+        Predictions of the (first) target beside the truth, one row per galaxy.
     results : mapping of str to result
-        Numbers of every diagnostic by its name; each has ``to_table()``.
+        Numbers of every diagnostic by its name; each has ``to_table()``. Those of a joint model's further targets are
+        called ``target.diagnostic``, those of all targets together ``joint.diagnostic``.
     verdicts : mapping of str to Verdict
-        What they mean, one sentence each.
+        What they mean, one sentence each, by the same names.
     warning : str
         Why the numbers flatter, if they do; empty otherwise.
+    others : mapping of str to Scores
+        Scores of a joint model's further targets by name.
+    joint : JointScores or None
+        Joint posteriors beside the truth, for a joint model.
     """
 
     scores: Scores
     results: Mapping[str, Any]
     verdicts: Mapping[str, Verdict]
     warning: str = ""
+    others: Mapping[str, Scores] = default(default_factory=dict)
+    joint: JointScores | None = None
 
     def __str__(self) -> str:
-        lines = [f"{self.scores.model}: {self.scores.label}, {len(self.scores)} galaxies"]
+        lines = [f"{self.scores.model}: {self.scores.label}, {len(self.joint or self.scores)} galaxies"]
         lines += [f"WARNING: {self.warning}"] if self.warning else []
-        lines += [f"[{'ok' if verdict.passed else '!!'}] {verdict.sentence}" for verdict in self.verdicts.values()]
+        for name, verdict in self.verdicts.items():
+            whose = f"{name.partition('.')[0]}: " if "." in name else ""
+            lines.append(f"[{'ok' if verdict.passed else '!!'}] {whose}{verdict.sentence}")
         return "\n".join(lines)
 
 
@@ -56,7 +68,8 @@ def evaluate(bundle: Bundle, catalogue: Catalogue, *, seed: int = 0, progress: b
     bundle : Bundle
         A trained model.
     catalogue : Catalogue
-        Test galaxies with the model's features, its target and ``mstar``; rows in which one is missing are left out.
+        Test galaxies with the model's features, its targets and ``mstar``; rows in which one is missing are left out,
+        but for what a galaxy without a major merger cannot have.
     seed : int
         Of bootstrap, posterior samples and reference points.
     progress : bool
@@ -73,7 +86,7 @@ def evaluate(bundle: Bundle, catalogue: Catalogue, *, seed: int = 0, progress: b
         If a column is missing or no row is complete.
     """
     estimator = bundle.estimator
-    needed = dict.fromkeys([*estimator.features, estimator.target, "mstar"])
+    needed = dict.fromkeys([*needed_fields(estimator), "mstar"])
     usable = catalogue.complete(needed)
     if not len(usable):
         raise DataError(
@@ -82,18 +95,35 @@ def evaluate(bundle: Bundle, catalogue: Catalogue, *, seed: int = 0, progress: b
             expected=", ".join(needed),
         )
     domains = ", ".join(sorted(set(usable.domain.astype(str))))
-    scores = score(
-        estimator,
-        usable,
-        model=str(bundle.card.get("model", estimator.kind)),
-        train=", ".join(bundle.card.get("domains", [])) or "unknown",
-        test=domains,
-        seed=seed,
-        progress=progress,
-    )
-    results = {name: diagnostic.compute(scores, seed=seed) for name, diagnostic in DIAGNOSTICS.items()}
-    verdicts = {name: DIAGNOSTICS[name].judge(result) for name, result in results.items()}
-    return Evaluation(scores, results, verdicts, _warning(bundle, usable))
+    labels: dict[str, Any] = {
+        "model": str(bundle.card.get("model", estimator.kind)),
+        "train": ", ".join(bundle.card.get("domains", [])) or "unknown",
+        "test": domains,
+    }
+    warning = _warning(bundle, usable)
+    if estimator.kind != "joint":
+        mended = bundle.recalibration
+        scores = score(estimator, usable, seed=seed, recalibration=mended, progress=progress, **labels)
+        scores = with_shift(scores, bundle, usable)
+        return Evaluation(scores, *_judged(scores, DIAGNOSTICS, seed), warning)
+    joint, each = score_joint(estimator, usable, seed=seed, progress=progress, **labels)
+    each = {target: with_shift(scores, bundle, usable) for target, scores in each.items()}
+    results, verdicts = _judged(each[estimator.target], DIAGNOSTICS, seed)
+    others = {target: scores for target, scores in each.items() if target != estimator.target}
+    parts = {f"{target}.": _judged(scores, DIAGNOSTICS, seed) for target, scores in others.items()}
+    for mark, found in {**parts, "joint.": _judged(joint, JOINT_DIAGNOSTICS, seed)}.items():
+        results |= {mark + name: result for name, result in found[0].items()}
+        verdicts |= {mark + name: verdict for name, verdict in found[1].items()}
+    return Evaluation(each[estimator.target], results, verdicts, warning, others, joint)
+
+
+def _judged(
+    scores: Scores | JointScores, diagnostics: Mapping[str, Diagnostic], seed: int
+) -> tuple[dict[str, Any], dict[str, Verdict]]:
+    """Results and verdicts of the diagnostics that make sense for the scores, by name."""
+    used = {name: item for name, item in diagnostics.items() if item.needs(scores)}
+    results = {name: item.compute(scores, seed=seed) for name, item in used.items()}
+    return results, {name: used[name].judge(result) for name, result in results.items()}
 
 
 def _warning(bundle: Bundle, catalogue: Catalogue) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from galineage.errors import DataError
-from galineage.fields import field
+from galineage.evaluation.tabulate import target_unit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,14 +17,18 @@ if TYPE_CHECKING:
     from astropy.table import Table
     from numpy.typing import NDArray
 
-__all__ = ["Scores", "join"]
+__all__ = ["SCORES_FORMAT", "Scores", "join"]
+
+SCORES_FORMAT = 2
+"""Number of the layout of score files; a study scores again what has another. 2 added the shift score."""
 
 
 @dataclass(frozen=True)
 class Scores:
     """Point estimates, intervals and calibration quantities of galaxies whose truth is known.
 
-    All arrays have shape (n,). Quantities named after the target are in the target's unit (none for f_ex).
+    All arrays have shape (n,). Quantities named after the target are in the target's unit (none for f_ex), in dex where
+    the registry is logarithmic.
 
     Attributes
     ----------
@@ -56,6 +60,9 @@ class Scores:
         Field name of the target.
     model, train, test : str
         Which estimator, trained on which domain, tested on which: for labels.
+    shift : array or None
+        How unlike the training galaxies each galaxy's inputs are (`galineage.shift`), no unit; None if the model has no
+        such score.
     """
 
     ids: NDArray[np.str_]
@@ -81,10 +88,11 @@ class Scores:
     model: str = ""
     train: str = ""
     test: str = ""
+    shift: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.truth)
-        for name in ARRAYS:
+        for name in self.arrays:
             values = np.asarray(getattr(self, name))
             if values.shape != (n,):
                 raise DataError(f"scores column {name!r} has shape {values.shape}", expected=f"({n},)")
@@ -103,6 +111,11 @@ class Scores:
         return len(self.truth)
 
     @property
+    def arrays(self) -> tuple[str, ...]:
+        """Names of the per-galaxy arrays that there are."""
+        return ARRAYS if self.shift is None else (*ARRAYS, "shift")
+
+    @property
     def label(self) -> str:
         """``train → test`` for titles."""
         return f"{self.train} → {self.test}"
@@ -111,9 +124,9 @@ class Scores:
         """Return the rows as a table with units, descriptions and labels, as the files beside a report hold them."""
         from astropy.table import Table
 
-        unit = field(self.target).unit or None
-        table = Table({name: getattr(self, name) for name in ARRAYS})
-        for name in ARRAYS:
+        unit = target_unit(self.target) or None
+        table = Table({name: getattr(self, name) for name in self.arrays})
+        for name in self.arrays:
             table[name].description = _MEANING.get(name, f"posterior {name} of {self.target}")
             if name not in _PURE:
                 table[name].unit = "Msun" if name == "mstar" else unit
@@ -141,13 +154,14 @@ class Scores:
         missing = [name for name in ARRAYS if name not in table.colnames]
         if missing:
             raise DataError(f"the scores lack {', '.join(missing)}", where=str(path), advice="run the study again")
-        columns: dict[str, Any] = {name: np.asarray(table[name]) for name in ARRAYS}
+        names = [name for name in (*ARRAYS, "shift") if name in table.colnames]
+        columns: dict[str, Any] = {name: np.asarray(table[name]) for name in names}
         columns |= {name: str(table.meta[name]) for name in ("target", "model", "train", "test")}
         return cls(**columns, draws=int(table.meta["draws"]))
 
     def select(self, which: NDArray[Any]) -> Scores:
         """Return the rows ``which`` (boolean mask of shape (n,) or indices)."""
-        return replace(self, **{name: getattr(self, name)[which] for name in ARRAYS})
+        return replace(self, **{name: getattr(self, name)[which] for name in self.arrays})
 
 
 ARRAYS: tuple[str, ...] = tuple(
@@ -160,12 +174,13 @@ ARRAYS: tuple[str, ...] = tuple(
         "model",
         "train",
         "test",
+        "shift",
     }
 )
-"""Names of the per-galaxy arrays of `Scores`."""
+"""Names of the per-galaxy arrays of `Scores` that are always there."""
 
 
-_PURE = frozenset({"ids", "pit", "log_prob", "rank", "tarp"})
+_PURE = frozenset({"ids", "pit", "log_prob", "rank", "tarp", "shift"})
 _MEANING = {
     "ids": "identifier as in the input",
     "truth": "true value",
@@ -175,10 +190,14 @@ _MEANING = {
     "crps": "continuous ranked probability score",
     "rank": "posterior samples below the truth",
     "tarp": "fraction of posterior samples nearer to a random point than the truth",
+    "shift": "how unlike the training galaxies the inputs are; of their own like, 5 % are above 1",
 }
 
 
 def join(parts: Sequence[Scores]) -> Scores:
     """Join the scores of several folds of one test: arrays are concatenated, labels come from the first."""
-    columns: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS}
+    names = ARRAYS if any(part.shift is None for part in parts) else parts[0].arrays
+    columns: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    if "shift" not in names:
+        columns["shift"] = None
     return replace(parts[0], **columns)

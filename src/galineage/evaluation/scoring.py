@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,11 +14,13 @@ from galineage.prediction import summarise
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from galineage.calibration import RecalibratedPosterior, Recalibration
     from galineage.galaxy import Catalogue
     from galineage.models.base import Estimator
+    from galineage.models.bundle import Bundle
     from galineage.posterior import Posterior
 
-__all__ = ["score"]
+__all__ = ["score", "with_shift"]
 
 
 def score(
@@ -29,6 +32,7 @@ def score(
     test: str = "",
     draws: int = 199,
     seed: int = 0,
+    recalibration: Recalibration | None = None,
     progress: bool = False,
 ) -> Scores:
     """Predict every galaxy of a test set and set the predictions beside the truth.
@@ -45,6 +49,8 @@ def score(
         Posterior samples per galaxy behind SBC ranks and TARP.
     seed : int
         Of samples and of TARP's reference points.
+    recalibration : Recalibration, optional
+        Map that the levels of the posteriors go through, if the bundle has one.
     progress : bool
         Show a bar on a terminal.
 
@@ -61,7 +67,7 @@ def score(
     truth = torch.from_numpy(np.array(catalogue[estimator.target], dtype=np.float32))
     reference = torch.rand(len(truth), generator=torch.Generator().manual_seed(seed + 1))
 
-    def against_truth(posterior: Posterior, rows: slice) -> dict[str, Tensor]:
+    def against_truth(posterior: Posterior | RecalibratedPosterior, rows: slice) -> dict[str, Tensor]:
         true = truth[rows]
         samples = posterior.sample(draws, seed + 2 + rows.start)
         distance = (true - reference[rows]).abs()
@@ -73,7 +79,13 @@ def score(
             "tarp": ((samples - reference[rows]).abs() < distance).double().mean(0),
         }
 
-    found = summarise(estimator, catalogue.features(estimator.features), extra=against_truth, progress=progress)
+    found = summarise(
+        estimator,
+        catalogue.features(estimator.features),
+        extra=against_truth,
+        recalibration=recalibration,
+        progress=progress,
+    )
     quantiles = dict(zip(("p025", "p16", "p50", "p84", "p975"), found.pop("quantiles"), strict=True))
     found["rank"] = found["rank"].astype(np.int64)  # type: ignore[assignment]
     return Scores(
@@ -88,3 +100,27 @@ def score(
         **quantiles,
         **found,  # type: ignore[arg-type]
     )
+
+
+def with_shift(scores: Scores, bundle: Bundle, catalogue: Catalogue) -> Scores:
+    """Return scores of a test with the shift score of each galaxy; as they are if the bundle has none.
+
+    Parameters
+    ----------
+    scores : Scores
+        Of this bundle on this catalogue: all rows, or those in which a target is defined.
+    bundle : Bundle
+        The model.
+    catalogue : Catalogue
+        n test galaxies, finite features.
+    """
+    if bundle.shift is None:
+        return scores
+    shift = bundle.shift.score(catalogue.features(bundle.estimator.features))
+    ids = np.asarray(catalogue.ids).astype(str)
+    if np.array_equal(ids, scores.ids):
+        return replace(scores, shift=shift)
+    found, first = np.unique(ids, return_index=True)
+    if len(found) < len(ids):
+        return scores  # which of the galaxies of one name is meant cannot be told
+    return replace(scores, shift=shift[first[np.searchsorted(found, scores.ids)]])

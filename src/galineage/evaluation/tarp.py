@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
+    from galineage.evaluation.joint_scores import JointScores
     from galineage.evaluation.scores import Scores
 
     Array = NDArray[np.float64]
 
-__all__ = ["Tarp", "compute", "draw", "judge"]
+__all__ = ["Tarp", "compute", "compute_joint", "draw", "judge"]
 
 
 @dataclass(frozen=True)
@@ -101,21 +102,44 @@ def compute(scores: Scores, *, n_boot: int = N_BOOT, seed: int = 0) -> Tarp:
     """
     ranks = np.rint(scores.tarp * scores.draws) if scores.draws > 0 else scores.tarp
     test = uniformity(ranks, scores.draws if scores.draws > 0 else None)
+    return _curve(scores.tarp, test, scores.model, scores.label, n_boot, seed)
+
+
+def compute_joint(scores: JointScores, *, n_boot: int = N_BOOT, seed: int = 0) -> Tarp:
+    """Compute the expected coverage curve of joint posteriors, over the galaxies in which every target is defined.
+
+    Parameters
+    ----------
+    scores : JointScores
+        Joint posteriors beside the truth; distances are in units of the spread of each target's truth.
+    n_boot, seed : int
+        Bootstrap resamples and their seed.
+
+    Raises
+    ------
+    DataError
+        If every target is defined in no galaxy.
+    """
+    fractions = scores.tarp[np.isfinite(scores.tarp)]
+    return _curve(fractions, uniformity(fractions), scores.model, scores.label, n_boot, seed)
+
+
+def _curve(fractions: Array, test: Uniformity, model: str, label: str, n_boot: int, seed: int) -> Tarp:
     level = np.linspace(0, 1, 51)
-    curves = bootstrap_ecdf(scores.tarp, level, n_boot=n_boot, seed=seed)
+    curves = bootstrap_ecdf(fractions, level, n_boot=n_boot, seed=seed)
     low, high = np.percentile(curves, [16, 84], axis=0)
     band_low, band_high = simultaneous_band(test.n, level)
     return Tarp(
         level=level,
-        coverage=ecdf(scores.tarp, level),
+        coverage=ecdf(fractions, level),
         error=spread(curves, test.n),
         low=low,
         high=high,
         band_low=band_low,
         band_high=band_high,
         test=test,
-        model=scores.model,
-        label=scores.label,
+        model=model,
+        label=label,
     )
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from galineage.errors import ConfigError, DataError
 from galineage.fields import check_features, field
+from galineage.models.trees import TreeTables
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from numpy.typing import NDArray
     from torch.distributions import Distribution
 
 __all__ = ["DirectEstimator", "Estimator", "require_counts"]
@@ -40,8 +43,12 @@ class Estimator(nn.Module, ABC):
 
     Attributes
     ----------
+    targets : tuple of str
+        Field names of all targets; ``target`` is the first.
     kind : str
         Name in the list of estimators and in saved models.
+    targets : tuple of str
+        Field names of all targets; ``target`` is the first.
     """
 
     kind: ClassVar[str]
@@ -52,6 +59,7 @@ class Estimator(nn.Module, ABC):
         super().__init__()
         self.features = check_features(features)
         self.target = field(target).name
+        self.targets: tuple[str, ...] = (self.target,)
         if not self.features:
             raise ConfigError("no features given", expected="at least one field name", advice="e.g. mstar age r_half")
         require_counts(members=members)
@@ -89,6 +97,12 @@ class Estimator(nn.Module, ABC):
     def settings(self) -> dict[str, Any]:
         """Return what is needed to build an equal, untrained estimator: JSON values by parameter name."""
 
+    @classmethod
+    def count_numbers(cls, settings: Mapping[str, Any]) -> int:
+        """Count roughly the weights that `settings` ask for, without building anything; 0 where they decide nothing."""
+        del settings
+        return 0
+
     def fit_scaling(self, x: Tensor) -> None:
         """Set the input scaling to zero mean and unit variance of the training rows.
 
@@ -116,6 +130,62 @@ class Estimator(nn.Module, ABC):
             raise DataError(f"feature {name!r} has one single value", advice="leave it out of the features")
         self.center.copy_(x.double().mean(dim=0))
         self.spread.copy_(spread)
+
+    def represent(self, context: Tensor) -> Tensor:
+        """Return what the last layer sees, shape (E, n, h), scaled units: ``answer(represent(x))`` is ``forward(x)``.
+
+        Parameters
+        ----------
+        context : Tensor (n, d) or (E, n, d)
+            As for `forward`.
+
+        Raises
+        ------
+        ConfigError
+            If the estimator has no such layer.
+        """
+        del context
+        raise ConfigError(f"a {self.kind!r} has no hidden representation", expected="a perceptron (paper, mdn, flow)")
+
+    def answer(self, representation: Tensor) -> Distribution:
+        """Turn a representation of shape (E, n, h), scaled units, into the distribution; see `represent`."""
+        del representation
+        raise ConfigError(f"a {self.kind!r} has no hidden representation", expected="a perceptron (paper, mdn, flow)")
+
+    def check_targets(self, y: NDArray[np.float64]) -> None:
+        """Raise `DataError` unless every target value can be trained on.
+
+        Parameters
+        ----------
+        y : array (n,)
+            Target in its registry unit; must be finite and in the field's range.
+        """
+        target = field(self.target)
+        if y.ndim != 1:
+            raise DataError(f"the target has shape {y.shape}", expected=f"(n,): one value of {target.name}")
+        bad = np.flatnonzero(~np.isfinite(y))
+        if len(bad):
+            raise DataError(
+                f"{len(bad)} rows have a target that is not finite",
+                where=f"first at row {int(bad[0])}",
+                advice="use Catalogue.complete([target]) to leave such rows out",
+            )
+        impossible = np.flatnonzero(~target.in_range(y))
+        if len(impossible):
+            raise DataError(
+                f"{len(impossible)} rows have an impossible {target.name}",
+                where=f"first at row {int(impossible[0])}: {y[impossible[0]]:g}",
+                expected=target.range_text,
+            )
+
+    def fit_targets(self, y: Tensor) -> None:
+        """Set whatever scaling of the targets the estimator has from training rows; nothing by default.
+
+        Parameters
+        ----------
+        y : Tensor (n,) or (n, T)
+            Targets in their registry units, as `check_targets` accepts them.
+        """
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
         """Put saved weights back (by name; scaled units inside).
@@ -168,6 +238,9 @@ class DirectEstimator(Estimator):
                 raise RuntimeError(f"tensor {name} has {value.dim()} dimensions of {value.dtype}")
             owner, _, leaf = name.rpartition(".")
             self.get_submodule(owner).register_buffer(leaf, value)
+        for part in self.modules():
+            if isinstance(part, TreeTables):
+                part.check(len(self.features))
 
     @abstractmethod
     def fit(self, x: Tensor, y: Tensor, seed: int) -> None:

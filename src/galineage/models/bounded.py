@@ -169,11 +169,21 @@ class TruncatedMixture(_UnitInterval):
         """
         shape = torch.broadcast_shapes(value.shape, self.batch_shape)
         p = value.detach().to(self.loc.dtype).expand(shape).reshape(-1, self.batch_shape.numel())
-        return self.link.inverse(self._sum().inverse(p, self.link.limit)).view(shape)
+        u, limit = torch.empty_like(p), self.link.limit
+        # above one half from the upper end: there the probability that is left keeps the digits which 1 - p has lost
+        upper = (p > 0.5).all(dim=1)
+        for rows, mirrored in ((~upper, False), (upper, True)):
+            if bool(rows.any()):
+                some = 1 - p[rows] if mirrored else p[rows]
+                found = self._sum(mirrored=mirrored).inverse(some, limit)
+                u[rows] = -found if mirrored else found
+        return self.link.inverse(u).view(shape)
 
-    def _sum(self) -> NormalSum:
+    def _sum(self, *, mirrored: bool = False) -> NormalSum:
+        """Return the mixture in the space of ``link``, or its mirror image at zero."""
         weights, mass = self.log_weights.exp(), self._mass.clamp_min(_TINY)
-        parts = (weights, self.loc, self.scale, self._low, mass)
+        above = _normal_cdf((self.loc - self.link.limit) / self.scale) if mirrored else self._low
+        parts = (weights, -self.loc if mirrored else self.loc, self.scale, above, mass)
         return NormalSum.of(*(part.detach().flatten(0, -2) for part in parts))
 
     @property
@@ -251,8 +261,10 @@ class TruncatedSplineFlow(_UnitInterval):
         self, loc: Tensor, scale: Tensor, widths: Tensor, heights: Tensor, derivatives: Tensor, link: WidenedLogit
     ) -> None:
         self.loc, self.scale, self.link = loc, scale, link
+        self.raw = (widths, heights, derivatives)
         self.spline = MonotonicRQSTransform(widths, heights, derivatives)
-        low, high = (self._to_normal(torch.full_like(loc, end))[0] for end in (-link.limit, link.limit))
+        ends = torch.tensor([-link.limit, link.limit], dtype=loc.dtype, device=loc.device)
+        low, high = self._to_normal(ends.view(2, *([1] * loc.dim())).expand(2, *loc.shape))[0]
         # an interval in the upper tail is turned to the lower one, where the distribution function keeps its digits
         self._sign = torch.where(low > 0, -1.0, 1.0).to(loc.dtype)
         self._low = _normal_cdf(self._sign * low)

@@ -2,37 +2,46 @@
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from dataclasses import field as default
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from galineage import __version__
-from galineage.atomic import sha256, write_json, write_text, writing
+from galineage.atomic import rename, sha256, write_json, write_text, writing
 from galineage.errors import BundleError, GalineageError
 from galineage.fields import FIELDS, field
+from galineage.guard import parse_json, read_text
 from galineage.models import ESTIMATORS
-from galineage.models.heads import make_head
+from galineage.models.bundle_checks import check_card, check_header, check_settings
+from galineage.shift import SHIFT_SCORES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
 
+    from galineage.calibration import ConformalIntervals, Recalibration
     from galineage.models.base import Estimator
+    from galineage.shift import ShiftScore
 
-__all__ = ["FORMAT", "Bundle", "load", "save"]
+__all__ = ["CALIBRATED", "FORMAT", "Bundle", "load", "save"]
 
-FORMAT = 1
-"""Number of the layout written; older numbers stay readable."""
+FORMAT = 2
+"""Number of the layout written; older numbers stay readable. 2 added the shift score."""
+
+CALIBRATED = "Calibrated error bars"
+"""How the card's lines about `galineage.calibration` begin."""
 
 _DESCRIPTION = "bundle.json"
+_STEMS = ("weights", "shift")
 _MOST_DESCRIPTION_BYTES = 2_000_000
 _MOST_WEIGHT_BYTES = 4_000_000_000
 
@@ -49,15 +58,31 @@ class Bundle:
         JSON values: ``domains`` (trained on), ``rows``, ``ranges`` (per feature: min, p01, p99, max of the training
         rows, as features), ``data`` (file, sha256, filter), ``training`` (settings and result), ``metrics``,
         ``limits`` (sentences).
+    shift : ShiftScore or None
+        How unlike the training galaxies a galaxy is; fitted on the estimator's features. Bundles of format 1 have none.
+    recalibration : Recalibration or None
+        Map of probability levels that predictions go through; for one target only.
+    conformal : ConformalIntervals or None
+        Intervals given beside the quantiles; for one target only.
     """
 
     estimator: Estimator
     card: Mapping[str, Any] = default(default_factory=dict)
+    shift: ShiftScore | None = None
+    recalibration: Recalibration | None = None
+    conformal: ConformalIntervals | None = None
 
     @property
     def name(self) -> str:
         """``model trained on domains`` for labels and headers."""
         return f"{self.card.get('model', self.estimator.kind)} trained on {', '.join(self.card.get('domains', ['?']))}"
+
+    def uncalibrated(self) -> Bundle:
+        """Return the bundle without recalibration and conformal intervals, and with nothing about them on the card."""
+        card = {name: value for name, value in self.card.items() if name != "calibration"}
+        if "limits" in card:
+            card["limits"] = [line for line in card["limits"] if not line.startswith(CALIBRATED)]
+        return replace(self, card=card, recalibration=None, conformal=None)
 
 
 def save(bundle: Bundle, folder: str | Path) -> Path:
@@ -85,8 +110,6 @@ def save(bundle: Bundle, folder: str | Path) -> Path:
     FileFormatError
         If the disk refuses.
     """
-    from safetensors.torch import save_file
-
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise BundleError("a bundle is a folder, and this is a file", where=str(folder), advice="choose another name")
@@ -98,13 +121,10 @@ def save(bundle: Bundle, folder: str | Path) -> Path:
         json.dumps(dict(bundle.card), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise BundleError(f"the card cannot be written as JSON: {error}", expected="text, finite numbers") from error
-    tensors = {name: value.detach().cpu().contiguous() for name, value in bundle.estimator.state_dict().items()}
-    staged = folder / "weights.safetensors"
-    with writing(staged) as temporary:
-        save_file(tensors, temporary, metadata={"format": "galineage bundle"})
-    digest = sha256(staged)
-    weights = folder / f"weights-{digest[:12]}.safetensors"
-    staged.replace(weights)
+    files = {"weights": _write_tensors(folder, "weights", bundle.estimator.state_dict())}
+    if bundle.shift is not None:
+        arrays = {name: torch.from_numpy(np.array(value)) for name, value in bundle.shift.tensors().items()}
+        files["shift"] = {"kind": bundle.shift.kind, **_write_tensors(folder, "shift", arrays)}
     write_text(folder / "README.md", card_text(bundle))
     write_json(
         folder / _DESCRIPTION,
@@ -114,25 +134,47 @@ def save(bundle: Bundle, folder: str | Path) -> Path:
             "torch": torch.__version__.split("+")[0],
             "kind": bundle.estimator.kind,
             "settings": bundle.estimator.settings(),
-            "weights": {"file": weights.name, "sha256": digest},
+            **files,
+            **{
+                name: part.settings()
+                for name, part in (("recalibration", bundle.recalibration), ("conformal", bundle.conformal))
+                if part is not None
+            },
             "fields": {
                 name: {"unit": field(name).unit, "scale": field(name).scale, "meaning": field(name).meaning}
-                for name in (*bundle.estimator.features, bundle.estimator.target)
+                for name in (*bundle.estimator.features, *bundle.estimator.targets)
             },
             "card": dict(bundle.card),
         },
     )
-    for old in (*folder.glob("weights-*.safetensors"), *folder.glob(".weights.*.safetensors")):
-        if old != weights:
-            old.unlink()
+    kept = {entry["file"] for entry in files.values()}
+    for old in (path for stem in _STEMS for mark in (f"{stem}-*", f".{stem}.*") for path in folder.glob(mark)):
+        if old.suffix == ".safetensors" and old.name not in kept:
+            with contextlib.suppress(OSError):  # the new bundle is whole, whatever of the old one stays
+                old.unlink()
     return folder
+
+
+def _write_tensors(folder: Path, stem: str, tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Write tensors under a name that holds their checksum; returns what the description says of the file."""
+    from safetensors.torch import save as packed
+
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    staged = folder / f"{stem}.safetensors"
+    with writing(staged) as temporary:
+        # not save_file: on a full disk it raises an error of its own
+        temporary.write_bytes(packed(plain, {"format": "galineage bundle"}))
+    digest = sha256(staged)
+    final = folder / f"{stem}-{digest[:12]}.safetensors"
+    rename(staged, final)
+    return {"file": final.name, "sha256": digest}
 
 
 def _empty_or_unfinished(folder: Path) -> bool:
     """Whether there is nothing, or what a first `save` that was interrupted before its description left."""
     # names with a leading dot are temporary files of a write that was killed
     names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
-    weights = {name for name in names if re.fullmatch(r"weights(-[0-9a-f]{12})?\.safetensors", name)}
+    weights = {name for name in names if re.fullmatch(rf"({'|'.join(_STEMS)})(-[0-9a-f]{{12}})?\.safetensors", name)}
     return not names or (bool(weights) and names - weights <= {"README.md"})
 
 
@@ -155,29 +197,17 @@ def load(folder: str | Path) -> Bundle:
     """
     folder = Path(folder)
     description = _read_description(folder)
-    weights = folder / Path(str(description["weights"]["file"])).name
-    if not weights.is_file():
-        raise BundleError("the weights are missing", where=str(weights), advice="copy the whole folder again")
-    if weights.stat().st_size > _MOST_WEIGHT_BYTES:
-        raise BundleError("the weights file is larger than any model of ours", where=str(weights))
-    if sha256(weights) != description["weights"]["sha256"]:
-        raise BundleError(
-            "the weights do not have the checksum that the description names",
-            where=str(weights),
-            advice="the copy is damaged or mixed from two bundles: copy the folder again",
-        )
-    tensors = _read_tensors(weights)
+    tensors = _read_tensors(folder, description["weights"], "weights")
     _check_fields(description, folder)
     estimator = _build(description, tensors, folder)
-    return Bundle(estimator, description.get("card", {}))
+    shift = _shift(description, len(estimator.features), folder)
+    return Bundle(estimator, description.get("card", {}), shift, *_calibrations(description, estimator, folder))
 
 
 def _read_description(folder: Path) -> dict[str, Any]:
     path = folder / _DESCRIPTION
     try:
-        if path.stat().st_size > _MOST_DESCRIPTION_BYTES:
-            raise BundleError("the description is far larger than any of ours", where=str(path))
-        description = json.loads(path.read_text(encoding="utf-8"))
+        description = parse_json(read_text(path, _MOST_DESCRIPTION_BYTES))
         known = description["format"]
         if not isinstance(known, int) or known > FORMAT:
             raise BundleError(
@@ -188,7 +218,8 @@ def _read_description(folder: Path) -> dict[str, Any]:
             if missing:
                 raise KeyError(f"{part} without {' and '.join(sorted(missing))}")
         description["kind"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        check_card(description.get("card", {}), folder)
+    except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, BundleError):
             raise
         raise BundleError(
@@ -217,14 +248,68 @@ def _check_fields(description: dict[str, Any], folder: Path) -> None:
             )
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
+def _read_tensors(folder: Path, entry: Mapping[str, Any], what: str) -> dict[str, Tensor]:
+    """Read a file that the description names, if its size is ours and its checksum the one named."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    path = folder / Path(str(entry["file"])).name
+    if not path.is_file():
+        raise BundleError(f"the {what} are missing", where=str(path), advice="copy the whole folder again")
+    if path.stat().st_size > _MOST_WEIGHT_BYTES:
+        raise BundleError(f"the {what} file is larger than any of ours", where=str(path))
+    check_header(path)
+    if sha256(path) != entry["sha256"]:
+        raise BundleError(
+            f"the {what} do not have the checksum that the description names",
+            where=str(path),
+            advice="the copy is damaged or mixed from two bundles: copy the folder again",
+        )
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise BundleError(f"the weights cannot be read: {error}", where=str(path)) from error
+        raise BundleError(f"the {what} cannot be read: {error}", where=str(path)) from error
+
+
+def _shift(description: Mapping[str, Any], columns: int, folder: Path) -> ShiftScore | None:
+    """Read the shift score, if the description names one."""
+    entry = description.get("shift")
+    if entry is None:
+        return None
+    whole = isinstance(entry, dict) and {"kind", "file", "sha256"} <= set(entry)
+    if not whole or str(entry["kind"]) not in SHIFT_SCORES:
+        raise BundleError(
+            f"the bundle has a shift score that is not known: {entry}",
+            where=str(folder),
+            expected="one of " + ", ".join(SHIFT_SCORES),
+            advice="update galineage",
+        )
+    tensors = _read_tensors(folder, entry, "shift score's arrays")
+    try:
+        score = SHIFT_SCORES[str(entry["kind"])].from_tensors({name: value.numpy() for name, value in tensors.items()})
+    except (GalineageError, TypeError, ValueError) as error:
+        raise BundleError(f"the shift score cannot be used: {error}", where=str(folder)) from error
+    if score.columns != columns:
+        raise BundleError(f"the shift score has {score.columns} features", where=str(folder), expected=str(columns))
+    return score
+
+
+def _calibrations(
+    description: Mapping[str, Any], estimator: Estimator, folder: Path
+) -> tuple[Recalibration | None, ConformalIntervals | None]:
+    """Read recalibration and conformal intervals, where the description has them."""
+    from galineage.calibration import ConformalIntervals, Recalibration
+
+    entries = [description.get("recalibration"), description.get("conformal")]
+    if any(entry is not None for entry in entries) and len(estimator.targets) > 1:
+        raise BundleError("calibrated error bars of several targets are not known", where=str(folder))
+    try:
+        return (
+            None if entries[0] is None else Recalibration.from_settings(entries[0]),
+            None if entries[1] is None else ConformalIntervals.from_settings(entries[1]),
+        )
+    except (GalineageError, TypeError, ValueError) as error:
+        raise BundleError(f"the calibration cannot be used: {error}", where=str(folder)) from error
 
 
 def _build(description: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> Estimator:
@@ -238,7 +323,8 @@ def _build(description: dict[str, Any], tensors: dict[str, Tensor], folder: Path
         )
     try:
         settings = dict(description["settings"])
-        _refuse_giants(settings, tensors, folder)
+        check_settings(settings, folder)
+        _refuse_giants(ESTIMATORS[kind], settings, tensors, folder)
         estimator = ESTIMATORS[kind](**settings)
         estimator.load_tensors(tensors)
     except BundleError:
@@ -248,12 +334,9 @@ def _build(description: dict[str, Any], tensors: dict[str, Tensor], folder: Path
     return estimator.eval()
 
 
-def _refuse_giants(settings: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> None:
+def _refuse_giants(kind: type[Estimator], settings: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> None:
     """Refuse settings that would build a network much larger than the weights at hand."""
-    widths = [len(settings["features"]), *settings.get("hidden", [])]
-    if "head" in settings:
-        widths.append(make_head(settings["head"]).outputs)
-    wanted = int(settings.get("members", 1)) * sum(a * b for a, b in itertools.pairwise(widths))
+    wanted = kind.count_numbers(settings)
     if wanted > 10 * sum(math.prod(tensor.shape) for tensor in tensors.values()) + 10_000:
         raise BundleError("the description asks for a network far larger than the weights", where=str(folder))
 
@@ -261,9 +344,10 @@ def _refuse_giants(settings: dict[str, Any], tensors: dict[str, Tensor], folder:
 def card_text(bundle: Bundle) -> str:
     """Write the model card: what the model predicts, from what, learned where, how well, and its limits (Markdown)."""
     card, estimator = bundle.card, bundle.estimator
-    target = field(estimator.target)
+    targets = [field(name) for name in estimator.targets]
     ranges = card.get("ranges", {})
-    lines = [f"# {bundle.name}", "", f"Predicts **{target.name}**: {target.meaning}.", "", "## Inputs", ""]
+    lines = [f"# {bundle.name}", "", *(f"Predicts **{item.name}**: {item.meaning}." for item in targets)]
+    lines += ["", "## Inputs", ""]
     lines += ["| field | unit | scale | training range (1 to 99 %) | meaning |", "| --- | --- | --- | --- | --- |"]
     for name in estimator.features:
         item = field(name)

@@ -91,7 +91,8 @@ class GaussianHead(Head):
     def distribution(self, raw: Tensor) -> Distribution:
         """Build the mixture from (..., outputs); batch shape (...,), in the target's unit."""
         if self.components == 1:
-            return Normal(raw[..., 0], softplus(raw[..., 1]) + self.floor, validate_args=False)
+            loc, scale = raw.unbind(dim=-1)
+            return Normal(loc, softplus(scale) + self.floor, validate_args=False)
         loc, scale, logits = raw.chunk(3, dim=-1)
         # spread the starting points, otherwise equal components never part
         start = torch.linspace(-0.2, 0.2, self.components, dtype=raw.dtype, device=raw.device)

@@ -57,6 +57,32 @@ class TreeTables(nn.Module):
         for name, tensor in columns.items():
             self.register_buffer(name, tensor)
 
+    def check(self, features: int) -> None:
+        """Raise RuntimeError unless every node leads downwards to leaves, for rows of ``features`` columns.
+
+        Children come after their parent, as scikit-learn numbers them, so that no walk goes round.
+        """
+        shape = self.feature.shape
+        if any(getattr(self, name).shape != shape for name in _COLUMNS):
+            raise RuntimeError("the trees' columns have different shapes")
+        inner, node = self.feature >= 0, torch.arange(shape[1])
+        for child in (self.left, self.right):
+            if bool((inner & ((child <= node) | (child >= shape[1]))).any()):
+                raise RuntimeError("a tree leads back to a node above, or nowhere")
+        if bool((self.feature >= features).any()):
+            raise RuntimeError(f"a tree asks for a feature beyond the {features} there are")
+        level = torch.zeros(shape, dtype=torch.bool)
+        level[:, :1] = inner[:, :1]
+        for _ in range(_DEEPEST):
+            rows, nodes = level.nonzero(as_tuple=True)
+            if not len(rows):
+                return
+            level = torch.zeros_like(level)
+            for child in (self.left, self.right):
+                level[rows, child[rows, nodes].long()] = True
+            level &= inner
+        raise RuntimeError(f"a tree is deeper than {_DEEPEST} levels")
+
     def leaves(self, x: Tensor) -> Tensor:
         """Find the leaf of each row in each tree.
 
@@ -88,6 +114,7 @@ class TreeTables(nn.Module):
         return self.value.gather(1, self.leaves(x)).sum(0)
 
 
+_DEEPEST = 1000
 _COLUMNS: dict[str, torch.dtype] = {
     "feature": torch.int16,
     "threshold": torch.float64,
