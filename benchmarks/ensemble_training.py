@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FEATURES = ("mstar", "metallicity", "age", "r_half", "spin")
 MEMBERS = 5
-EPOCHS = {"paper": 6, "mdn": 8}
+EPOCHS = {"paper": 6, "mdn": 8, "flow": 4}
 
 
 def made_up(rows: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import nn
 
 from galineage.models import make_estimator
 from galineage.models.bounded import TruncatedMixture, WidenedLogit
@@ -37,3 +38,25 @@ def quick(**changes):
     return TrainConfig(
         **{"max_epochs": 9, "batch_size": 32, "device": "cpu", "checkpoint_every": 2, "seed": 5, **changes}
     )
+
+
+class Pull(nn.Module):
+    """An alignment with weights of its own: the distance of a learned direction's means in the two domains."""
+
+    def __init__(self, members=3, width=8, strength=0.5):
+        super().__init__()
+        self.strength = strength
+        start = torch.Generator().manual_seed(3)
+        self.direction = nn.Parameter(torch.randn(members, width, 1, generator=start))
+        self.register_buffer("steps", torch.zeros(()))
+        self.seen = []
+
+    def settings(self):
+        return {"kind": "pull", "strength": self.strength}
+
+    def penalty(self, source, target, progress):
+        self.seen.append((tuple(source.shape), tuple(target.shape), progress))
+        self.steps += 1
+        noise = torch.rand(())  # from the default generator: its state must be in the checkpoint
+        gap = ((source.mean(1) - target.mean(1)).unsqueeze(1) @ self.direction).flatten(1)
+        return self.strength * progress * (1 + 0.1 * noise) * gap.square().sum(1)

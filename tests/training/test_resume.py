@@ -8,11 +8,11 @@ import json
 import numpy as np
 import pytest
 import torch
-from lines import draw, quick, tiny
+from lines import Pull, draw, quick, tiny
 
 from galineage import atomic
 from galineage.errors import FileFormatError, TrainingError
-from galineage.training import fit_estimator
+from galineage.training import fit_estimator, pick_device
 from galineage.training.checkpoint import Checkpoint
 from galineage.training.loop import _Run
 
@@ -23,9 +23,13 @@ class InterruptedRunError(Exception):
     """Stands for a killed process."""
 
 
-def fit(folder, estimator=None, x=X, y=Y, groups=None, **changes):
+EXTRAS = ("groups", "weights", "alignment", "unlabelled")
+
+
+def fit(folder, estimator=None, x=X, y=Y, **changes):
     estimator = estimator or tiny(preset=changes.pop("preset", "mdn"))
-    result = fit_estimator(estimator, x, y, quick(**changes), groups=groups, folder=folder, progress=False)
+    extras = {name: changes.pop(name) for name in EXTRAS if name in changes}
+    result = fit_estimator(estimator, x, y, quick(**changes), folder=folder, progress=False, **extras)
     return estimator, result
 
 
@@ -68,6 +72,49 @@ def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch, preset, e
     assert result == expected
     assert same(resumed, whole)
     assert history(tmp_path) == list(expected.history), "no epoch is missing or twice"
+
+
+def everything(preset):
+    """Weights, an alignment with state and random numbers of its own, a falling learning rate."""
+    return {
+        "preset": preset,
+        "weights": np.random.default_rng(1).uniform(0, 2, 70),
+        "alignment": Pull(),
+        "unlabelled": draw(33, seed=4)[0],
+        "lr_decay": 0.5,
+        "lr_decay_every": 3,
+        "weight_decay": 0.01,
+    }
+
+
+@pytest.mark.parametrize("preset", ["mdn", "paper", "flow"])
+@pytest.mark.parametrize("epoch", [3, 6])
+def test_weights_alignment_and_decay_go_on_bit_for_bit(tmp_path, monkeypatch, preset, epoch):
+    settings = everything(preset)
+    whole, expected = fit(None, **settings)
+    fit_until(monkeypatch, epoch, tmp_path, **everything(preset))
+    again = everything(preset)
+    resumed, result = fit(tmp_path, **again)
+    assert result == expected
+    assert same(resumed, whole)
+    assert same(again["alignment"], settings["alignment"])
+    assert float(again["alignment"].steps) == 9 * 2
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"weights": np.ones(70)}, "weights have other values"),
+        ({"unlabelled": draw(33, seed=5)[0]}, "unlabelled features have other values"),
+        ({"unlabelled": draw(30, seed=4)[0]}, r"unlabelled features had shape \(33, 2\) and have \(30, 2\)"),
+        ({"alignment": Pull(strength=0.1)}, "alignment strength was 0.5 and is 0.1"),
+        ({"alignment": None, "unlabelled": None}, "unlabelled features was given and is not given; alignment was"),
+    ],
+)
+def test_other_weights_or_another_alignment_are_refused(tmp_path, change, named):
+    fit(tmp_path, **everything("mdn"))
+    with pytest.raises(TrainingError, match=named):
+        fit(tmp_path, **{**everything("mdn"), **change})
 
 
 def test_a_run_interrupted_again_and_again_is_still_the_same(tmp_path, monkeypatch):
@@ -115,24 +162,44 @@ def test_how_often_a_checkpoint_is_written_may_change_on_the_way(tmp_path, monke
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"learning_rate": 0.5}, "training configuration"),
-        ({"seed": 99}, "training configuration"),
-        ({"estimator": tiny(hidden=(9,))}, "model"),
-        ({"estimator": tiny(seed=2)}, "model"),
-        ({"y": np.roll(Y, 1)}, "data"),
-        ({"x": X + 1e-3}, "data"),
-        ({"groups": np.arange(70) // 2}, "split"),
-        ({"x": X[:-1], "y": Y[:-1], "seed": 8}, "training configuration and data"),
+        ({"learning_rate": 0.5}, "training learning_rate was 0.003 and is 0.5"),
+        ({"seed": 99}, "training seed was 5 and is 99"),
+        ({"lr_decay": 0.5, "lr_decay_every": 3}, "training lr_decay was 1.0 and is 0.5; training lr_decay_every was 0"),
+        ({"estimator": tiny(hidden=(9,))}, r"estimator hidden was \[8\] and is \[9\]"),
+        ({"estimator": tiny(seed=2)}, "estimator seed was 1 and is 2"),
+        ({"estimator": tiny(preset="flow")}, 'estimator head kind was "bounded" and is "flow"; .*bins was not given'),
+        ({"y": np.roll(Y, 1)}, "targets have other values"),
+        ({"x": X + 1e-3}, "features have other values"),
+        ({"groups": np.arange(70) // 2}, "groups was not given and is given"),
+        ({"weights": np.arange(70.0)}, "weights was not given and is given"),
+        (
+            {"x": X[:-1], "y": Y[:-1], "seed": 8},
+            r"training seed was 5 and is 8; features had shape \(70, 2\) and have \(69, 2\); targets had shape \(70,\)",
+        ),
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused_and_says_what_changed(tmp_path, changes, named):
     fit(tmp_path, max_epochs=2)
     before = (tmp_path / "checkpoint.safetensors").read_bytes()
-    with pytest.raises(TrainingError, match=f"another {named}$|another {named}\n") as caught:
+    with pytest.raises(TrainingError, match=f"belongs to another run: {named}") as caught:
         fit(tmp_path, **{"max_epochs": 2, **changes})
     assert str(tmp_path) in caught.value.where
     assert "another output folder" in caught.value.advice
     assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
+
+
+def test_groups_are_told_by_what_they_say_not_by_their_type(tmp_path):
+    _, expected = fit(tmp_path, groups=np.arange(70) // 2)
+    _, again = fit(tmp_path, groups=(np.arange(70) // 2).astype(str))
+    assert again == expected
+    with pytest.raises(TrainingError, match="groups have other values"):
+        fit(tmp_path, groups=np.arange(70) // 5)
+
+
+def test_naming_the_device_that_was_found_by_itself_is_no_change(tmp_path):
+    if pick_device("auto").type == "cpu":
+        _, expected = fit(tmp_path, device="auto")
+        assert fit(tmp_path, device="cpu")[1] == expected
 
 
 def flipped(content, place):

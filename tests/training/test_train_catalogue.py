@@ -80,7 +80,7 @@ def test_galaxies_of_one_root_stay_together_and_a_split_by_row_must_be_asked_for
 def test_a_run_continued_with_another_split_is_refused(tmp_path):
     options = {"members": 2, "hidden": (8,), "progress": False, "folder": tmp_path, "config": quick(max_epochs=2)}
     train(catalogue(), FEATURES, **options)
-    with pytest.raises(TrainingError, match="another split"):
+    with pytest.raises(TrainingError, match="groups have other values"):
         train(catalogue(), FEATURES, split="row", **options)
 
 

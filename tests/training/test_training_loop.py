@@ -18,7 +18,7 @@ from galineage.models import GaussianHead, make_estimator
 from galineage.models.layers import MemberLinear
 from galineage.posterior import Posterior
 from galineage.training import TrainConfig, fit_estimator
-from galineage.training.loop import _member_rows
+from galineage.training.rows import member_rows
 
 
 def weights(estimator):
@@ -92,7 +92,7 @@ def test_three_members_together_are_three_members_alone(batch_size):
     rows = torch.as_tensor(x, dtype=torch.float32)
     z = ((rows.double() - rows.double().mean(0)) / rows.double().std(0, unbiased=False)).float()
     target = torch.as_tensor(y, dtype=torch.float32)
-    train_rows, valid_rows = _member_rows(100, None, 3, config)
+    train_rows, valid_rows = member_rows(100, None, 3, config)
     assert train_rows.shape == (3, 88)
     shuffle = torch.Generator().manual_seed(config.seed)
     batches = [[], [], []]
@@ -189,7 +189,7 @@ def test_the_result_does_not_depend_on_what_was_drawn_before():
 def test_groups_never_straddle_training_and_validation(labels, members, shared, fraction, seed):
     groups = np.array([f"root {label}" for label in labels])
     config = TrainConfig(validation=fraction, validation_split="shared" if shared else "own", seed=seed)
-    train, valid = _member_rows(len(groups), groups, members, config)
+    train, valid = member_rows(len(groups), groups, members, config)
     assert train.shape[0] == valid.shape[0] == members
     assert train.shape[1] >= 1
     assert valid.shape[1] >= 1
@@ -203,7 +203,7 @@ def test_groups_never_straddle_training_and_validation(labels, members, shared, 
 
 
 def test_members_of_their_own_validation_see_all_galaxies_together():
-    _, valid = _member_rows(500, None, 5, TrainConfig(validation=0.2))
+    _, valid = member_rows(500, None, 5, TrainConfig(validation=0.2))
     assert valid.shape == (5, 100)
     held_by_all = set.intersection(*(set(rows.tolist()) for rows in valid))
     assert len(held_by_all) < 3

@@ -1,7 +1,7 @@
 """Training: one loop for every estimator, and one call from a catalogue to a bundle."""
 
 from galineage.training.config import TrainConfig, recommended_config
-from galineage.training.ensemble import DEFAULT_FEATURES, train, with_metrics
+from galineage.training.ensemble import DEFAULT_FEATURES, needed_fields, train, with_metrics
 from galineage.training.loop import TrainingResult, fit_estimator, pick_device
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "TrainConfig",
     "TrainingResult",
     "fit_estimator",
+    "needed_fields",
     "pick_device",
     "recommended_config",
     "train",

@@ -3,34 +3,37 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
-from galineage.atomic import write_text
-from galineage.errors import DataError, MissingDependencyError, TrainingError
-from galineage.fields import field
+from galineage.errors import ConfigError, DataError, TrainingError
 from galineage.models.base import DirectEstimator
 from galineage.progress import bar
-from galineage.store.splits import held_out_groups
 from galineage.training.checkpoint import Checkpoint, identity
+from galineage.training.lock import locked
+from galineage.training.optimiser import MemberAdam
+from galineage.training.records import Board, write_history
+from galineage.training.rows import TrainingRows, member_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from galineage.fields import Field
     from galineage.models.base import Estimator
+    from galineage.training.alignment import Alignment
     from galineage.training.config import TrainConfig
 
 __all__ = ["TrainingResult", "fit_estimator", "pick_device"]
+
+_GATHERED = 64
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,8 @@ class TrainingResult:
     epochs : int
         Epochs run.
     history : tuple of dict
-        One row per epoch: ``epoch``, ``train_loss``, ``val_loss`` (means over members), ``val_loss_<member>``.
+        One row per epoch: ``epoch``, ``train_loss``, ``val_loss`` (means over members), ``val_loss_<member>``, and
+        ``penalty`` if there is an alignment.
     """
 
     best_epoch: tuple[int, ...] = ()
@@ -85,6 +89,9 @@ def fit_estimator(
     config: TrainConfig,
     *,
     groups: NDArray[Any] | None = None,
+    weights: NDArray[np.float64] | None = None,
+    alignment: Alignment | None = None,
+    unlabelled: NDArray[np.float64] | None = None,
     folder: Path | None = None,
     progress: bool = True,
     label: str = "training",
@@ -97,12 +104,20 @@ def fit_estimator(
         Untrained; its input scaling is fitted here, on the rows given.
     x : array (n, d)
         Features, registry units, dex where logarithmic; finite.
-    y : array (n,)
-        Target in its registry unit; finite.
+    y : array (n,) or (n, T)
+        Targets in their registry units; what the estimator's `check_targets` accepts.
     config : TrainConfig
         Settings.
     groups : array (n,), optional
         Rows of one group (root) stay together when validation rows are drawn. Default: every row its own.
+    weights : array (n,), optional
+        Weight of each row in the loss, in training and in validation; not negative, no unit, any mean.
+    alignment : Alignment, optional
+        Adds a penalty to the loss for a difference between the estimator's representations (see
+        `galineage.models.base.Estimator.represent`) of training rows and of ``unlabelled`` rows, both passed through
+        the network as one batch. Early stopping looks at the loss alone.
+    unlabelled : array (m, d), optional
+        Features of the domain to align with, as ``x``; needed with an alignment.
     folder : Path, optional
         Where ``checkpoint.safetensors`` and ``history.csv`` are kept; a run found there is continued. TensorBoard
         files go there too if tensorboard is installed.
@@ -117,36 +132,35 @@ def fit_estimator(
 
     Raises
     ------
+    ConfigError
+        If an alignment comes without unlabelled rows or the other way round, or the estimator can use neither.
     DataError
-        If there are fewer than 20 rows, or values are not finite, or the target leaves its range.
+        If there are fewer than 20 rows, or values are not finite, or a target leaves its range.
     TrainingError
-        If the loss stops being finite, or the folder holds another run.
+        If the loss stops being finite, or the folder holds another run, or one that is still at work.
     """
-    _check_rows(x, y, groups, field(estimator.target))
+    rows = TrainingRows.checked(estimator, x, y, groups, weights, unlabelled)
+    _check_use(estimator, rows, alignment)
     folder = None if folder is None else Path(folder)
-    rows, target = (torch.from_numpy(np.array(values, dtype=np.float32)) for values in (x, y))
     if isinstance(estimator, DirectEstimator):
-        estimator.fit(rows, target, config.seed)
+        estimator.fit(torch.from_numpy(rows.x), torch.from_numpy(rows.y), config.seed)
         estimator.eval()
         return TrainingResult()
-    run = _Run(estimator, rows, target, config, groups, folder)
-    with _own_random_state(run.device, config.seed), _one_thread():
-        run.resume()
-        with contextlib.closing(_tensorboard(folder)) as board:
-            epochs = bar(range(run.epoch, config.max_epochs), label=label, show=progress)
-            for _ in epochs:
-                if run.finished:
-                    break
-                board.send(run.one_epoch())
-                epochs.set_postfix(val=f"{run.history[-1]['val_loss']:.3f}", refresh=False)
-            epochs.close()
-        run.finish()
-    return TrainingResult(
-        tuple(int(value) for value in run.best_epoch),
-        tuple(float(value) for value in run.best_loss),
-        run.epoch,
-        tuple(run.history),
-    )
+    with locked(folder), _one_thread():
+        run = _Run(estimator, rows, config, alignment, folder)
+        with _own_random_state(run.device, config.seed):
+            run.go(label if progress else None)
+    return TrainingResult(tuple(run.best_epoch.tolist()), tuple(run.best_loss.tolist()), run.epoch, tuple(run.history))
+
+
+def _check_use(estimator: Estimator, rows: TrainingRows, alignment: Alignment | None) -> None:
+    if (alignment is None) != (rows.unlabelled is None):
+        missing = "unlabelled rows" if rows.unlabelled is None else "an alignment"
+        raise ConfigError(f"{missing} must be given too", expected="both an alignment and unlabelled rows, or neither")
+    if isinstance(estimator, DirectEstimator) and (alignment is not None or rows.weights is not None):
+        raise ConfigError(
+            f"a {estimator.kind!r} is trained without weights and alignment", advice="use a network: mdn, flow, paper"
+        )
 
 
 @contextlib.contextmanager
@@ -167,81 +181,49 @@ def _one_thread() -> Iterator[None]:
 
     On cores that are busy otherwise two threads were measured 12 times slower than one.
     """
+    import scipy.linalg  # noqa: F401 - brings the BLAS that compiled layers use, which must be there to be limited
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with threadpool_limits(1, user_api="blas"):
+            yield
     finally:
         torch.set_num_threads(before)
-
-
-def _check_rows(x: NDArray[np.float64], y: NDArray[np.float64], groups: NDArray[Any] | None, target: Field) -> None:
-    if x.ndim != 2 or y.shape != x.shape[:1]:
-        raise DataError(f"features have shape {x.shape} and the target {y.shape}", expected="(n, d) and (n,)")
-    if groups is not None and len(groups) != len(y):
-        raise DataError(f"{len(groups)} group labels for {len(y)} galaxies", expected="one for each")
-    if len(y) < 20:
-        raise DataError(f"only {len(y)} galaxies to train on", expected="20 or more", advice="relax the row filter")
-    for name, values in (("target", y[:, None]), ("feature", x)):
-        bad = ~np.isfinite(values).all(axis=1)
-        if bad.any():
-            raise DataError(
-                f"{int(bad.sum())} rows have a {name} that is not finite",
-                where=f"first at row {int(np.flatnonzero(bad)[0])}",
-                advice="use Catalogue.complete(features) to leave such rows out",
-            )
-    impossible = np.flatnonzero(~target.in_range(y))
-    if len(impossible):
-        raise DataError(
-            f"{len(impossible)} rows have an impossible {target.name}",
-            where=f"first at row {int(impossible[0])}: {y[impossible[0]]:g}",
-            expected=target.range_text,
-        )
-
-
-def _tensorboard(folder: Path | None) -> Any:
-    """Return a started coroutine that logs history rows to TensorBoard, or drops them if it is not installed."""
-
-    def log() -> Iterator[None]:
-        writer = None
-        if folder is not None:
-            with contextlib.suppress(ImportError, MissingDependencyError):
-                from torch.utils.tensorboard import SummaryWriter
-
-                writer = SummaryWriter(str(folder / "tensorboard"))
-        try:
-            while True:
-                row = yield
-                if writer is not None and row is not None:
-                    for name in ("train_loss", "val_loss"):
-                        writer.add_scalar(name, row[name], int(row["epoch"]))
-        finally:
-            if writer is not None:
-                writer.close()
-
-    coroutine: Any = log()
-    next(coroutine)
-    return coroutine
 
 
 class _Run:
     """State of one run: what a checkpoint holds, and the steps that change it."""
 
     def __init__(
-        self, estimator: Estimator, x: Tensor, y: Tensor, config: TrainConfig, groups: Any, folder: Path | None
+        self,
+        estimator: Estimator,
+        rows: TrainingRows,
+        config: TrainConfig,
+        alignment: Alignment | None,
+        folder: Path | None,
     ) -> None:
-        self.estimator, self.config = estimator, config
+        self.estimator, self.config, self.alignment = estimator, config, alignment
         self.path = None if folder is None else folder / "checkpoint.safetensors"
-        self.identity = identity(estimator.settings(), config.digest(), x, y, groups)
         self.device = pick_device(config.device)
-        estimator.fit_scaling(x)
-        estimator.to(self.device)
-        self.x, self.y = x.to(self.device), y.to(self.device)
-        self.train_rows, self.valid_rows = _member_rows(len(y), groups, estimator.members, config)
-        self.parameters = list(estimator.parameters())
-        self.optimiser = torch.optim.Adam(
-            self.parameters, config.learning_rate, weight_decay=config.weight_decay, fused=True
+        self.identity = identity(
+            estimator.settings(),
+            {**config.decisive(), "device": self.device.type},
+            rows.arrays(),
+            alignment=None if alignment is None else alignment.settings(),
         )
+        estimator.fit_scaling(torch.from_numpy(rows.x))
+        estimator.fit_targets(torch.from_numpy(rows.y))
+        estimator.to(self.device)
+        self.x, self.y = (torch.from_numpy(part).to(self.device) for part in (rows.x, rows.y))
+        self.weights, self.unlabelled = (
+            None if part is None else torch.from_numpy(part).to(self.device) for part in (rows.weights, rows.unlabelled)
+        )
+        self.train_rows, self.valid_rows = member_rows(len(rows.y), rows.groups, estimator.members, config)
+        self._require_weight()
+        modules = [estimator] if alignment is None else [estimator, alignment.to(self.device)]
+        parameters = [part for module in modules for part in module.parameters() if part.requires_grad]
+        self.optimiser = MemberAdam(parameters, config.weight_decay, config.clip_norm)
         self.generator = torch.Generator().manual_seed(config.seed)
         members = estimator.members
         self.best = {name: value.detach().clone() for name, value in estimator.state_dict().items()}
@@ -249,6 +231,15 @@ class _Run:
         self.best_epoch = torch.zeros(members, dtype=torch.int64)
         self.epoch = 0
         self.history: list[dict[str, float]] = []
+
+    def _require_weight(self) -> None:
+        if self.weights is None:
+            return
+        for rows, name in ((self.train_rows, "training"), (self.valid_rows, "validation")):
+            if not bool((self.weights.cpu()[rows].sum(1) > 0).all()):
+                raise DataError(
+                    f"all {name} rows of a member have weight zero", advice="use smoother weights, or more rows"
+                )
 
     @property
     def waited(self) -> Tensor:
@@ -260,10 +251,23 @@ class _Run:
         """Whether every member has run out of patience, or of epochs."""
         return self.epoch >= self.config.max_epochs or bool((self.waited >= self.config.patience).all())
 
+    def go(self, label: str | None) -> None:
+        """Train from the last checkpoint to the end, with a bar on a terminal if there is a label for it."""
+        self.resume()
+        with Board(None if self.path is None else self.path.parent, self.history) as board:
+            epochs = bar(range(self.epoch, self.config.max_epochs), label=label or "", show=label is not None)
+            for _ in epochs:
+                if self.finished:
+                    break
+                board.add(self.one_epoch())
+                epochs.set_postfix(val=f"{self.history[-1]['val_loss']:.3f}", refresh=False)
+            epochs.close()
+        self.finish()
+
     def one_epoch(self) -> dict[str, float]:
         """Train one epoch, validate, keep best weights, checkpoint when due; return the history row."""
         self.epoch += 1
-        train_loss = self._train()
+        train_loss, penalty = self._train()
         losses = self._validate()
         better = (losses < self.best_loss) & (self.waited <= self.config.patience)
         self.best_loss = torch.where(better, losses, self.best_loss)
@@ -274,36 +278,58 @@ class _Run:
                 self.best[name][chosen] = value[chosen]
         row = {"epoch": self.epoch, "train_loss": train_loss, "val_loss": float(losses.mean())}
         row |= {f"val_loss_{member}": float(loss) for member, loss in enumerate(losses)}
+        if self.alignment is not None:
+            row["penalty"] = penalty
         self.history.append(row)
         if self.epoch % self.config.checkpoint_every == 0:
             self.save()
         return row
 
-    def _train(self) -> float:
+    def _train(self) -> tuple[float, float]:
+        """Run one epoch; return means over members and steps of the loss and of the penalty."""
         self.estimator.train()
+        rate, size = self.config.rate(self.epoch), self.config.batch_size
         rows = torch.stack([part[torch.randperm(len(part), generator=self.generator)] for part in self.train_rows])
-        size, total, steps = self.config.batch_size, 0.0, 0
-        for start in range(0, rows.shape[1], size):
-            batch = rows[:, start : start + size]
-            if start and batch.shape[1] <= size // 2:
-                break  # a very small last batch would be noise; other rows come last in the next epoch
-            batch = batch.to(self.device)
-            self.optimiser.zero_grad()
-            losses = -self.estimator(self.x[batch]).log_prob(self.y[batch]).mean(dim=1)
-            losses.sum().backward()
-            _clip_by_member(self.parameters, self.config.clip_norm)
-            value = float(losses.detach().mean())
-            self._guard(value, losses)
-            self.optimiser.step()
-            total, steps = total + value, steps + 1
-        return total / steps
+        # a very small last batch would be noise; other rows come last in the next epoch
+        used = rows.shape[1] if (rows.shape[1] - 1) % size >= size // 2 else rows.shape[1] // size * size
+        used = used or rows.shape[1]
+        seen: list[Tensor] = []
+        for part in rows[:, :used].to(self.device).split(_GATHERED * size, dim=1):
+            # fetching many batches at once saves an operation for each
+            together = [None if values is None else values[part] for values in (self.x, self.y, self.weights)]
+            for start in range(0, part.shape[1], size):
+                x, y, weights = (None if values is None else values[:, start : start + size] for values in together)
+                losses, penalty = self._losses(x, y, weights, len(seen) * size / used)
+                total = losses if penalty is None else losses + penalty
+                squares = self.optimiser.take(total.sum())
+                self._guard(total.detach(), squares)
+                self.optimiser.step(rate)
+                seen.append(torch.stack([losses.detach().mean(), (total - losses).detach().mean()]))
+        train_loss, penalty = torch.stack(seen).mean(dim=0).tolist()
+        return train_loss, penalty
 
-    def _guard(self, value: float, losses: Tensor) -> None:
-        if np.isfinite(value):
+    def _losses(self, x: Any, y: Any, weights: Tensor | None, part: float) -> tuple[Tensor, Tensor | None]:
+        """Loss and alignment penalty of each member, (E,), for rows (E, b, ...); ``part`` of the epoch is done."""
+        penalty = None
+        if self.alignment is None or self.unlabelled is None:
+            losses = -self.estimator(x).log_prob(y)
+        else:
+            drawn = torch.randint(len(self.unlabelled), x.shape[:2], generator=self.generator).to(self.device)
+            both = self.estimator.represent(torch.cat([x, self.unlabelled[drawn]], dim=1))
+            source, target = both.split(x.shape[1], dim=1)
+            losses = -self.estimator.answer(source).log_prob(y)
+            progress = (self.epoch - 1 + part) / self.config.max_epochs
+            penalty = self.alignment.penalty(source, target, progress)
+        return (losses if weights is None else losses * weights).mean(dim=1), penalty
+
+    def _guard(self, losses: Tensor, squares: Tensor) -> None:
+        """Stop before the weights take in a loss or a gradient that is not finite, both (E,)."""
+        if math.isfinite(float((losses + squares).sum())):
             return
-        member = int((~torch.isfinite(losses)).nonzero()[0])
+        what, values = ("gradient", squares) if bool(torch.isfinite(losses).all()) else ("loss", losses)
+        member = int((~torch.isfinite(values)).nonzero()[0])
         raise TrainingError(
-            f"the loss of member {member} is {float(losses.detach()[member])}",
+            f"the {what} of member {member} is {float(values[member])}",
             where=f"epoch {self.epoch}",
             expected="a finite number",
             advice="lower learning_rate, or look for outliers in the inputs with `galineage inspect`",
@@ -313,7 +339,11 @@ class _Run:
     def _validate(self) -> Tensor:
         self.estimator.eval()
         rows = self.valid_rows.to(self.device)
-        losses = -self.estimator(self.x[rows]).log_prob(self.y[rows]).mean(dim=1)
+        losses = -self.estimator(self.x[rows]).log_prob(self.y[rows])
+        if self.weights is None:
+            losses = losses.mean(dim=1)
+        else:
+            losses = (losses * self.weights[rows]).sum(dim=1) / self.weights[rows].sum(dim=1)
         return torch.where(torch.isfinite(losses), losses, torch.inf).double().cpu()
 
     def save(self, *, finished: bool = False) -> None:
@@ -322,16 +352,16 @@ class _Run:
             return
         tensors = {f"model.{name}": value for name, value in self.estimator.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
-        for index, parameter in enumerate(self.parameters):
-            for name, value in self.optimiser.state[parameter].items():
-                tensors[f"adam.{index}.{name}"] = value
+        tensors |= {f"adam.{name}": value for name, value in self.optimiser.state().items()}
         tensors |= {"best_loss": self.best_loss, "best_epoch": self.best_epoch}
         tensors |= {"generator": self.generator.get_state(), "torch_random": torch.random.get_rng_state()}
         if self.device.type == "cuda":
             tensors["cuda_random"] = torch.cuda.get_rng_state(self.device)
+        if self.alignment is not None:
+            tensors |= {f"alignment.{name}": value for name, value in self.alignment.state_dict().items()}
         facts = {"epoch": self.epoch, "history": self.history, "identity": self.identity, "finished": finished}
         Checkpoint(tensors, facts).write(self.path)
-        write_text(self.path.with_name("history.csv"), _as_csv(self.history))
+        write_history(self.path.with_name("history.csv"), self.history)
 
     def resume(self) -> None:
         """Go on from the folder's checkpoint if there is one of this very run."""
@@ -340,13 +370,10 @@ class _Run:
             return
         tensors = found.tensors
         self.estimator.load_state_dict(_with_prefix(tensors, "model."))
+        if self.alignment is not None:
+            self.alignment.load_state_dict(_with_prefix(tensors, "alignment."))
         self.best = {name: value.to(self.device) for name, value in _with_prefix(tensors, "best.").items()}
-        for index, parameter in enumerate(self.parameters):
-            state = _with_prefix(tensors, f"adam.{index}.")
-            self.optimiser.state[parameter] = {
-                name: value if name == "step" and self.device.type == "cpu" else value.to(self.device)
-                for name, value in state.items()
-            }
+        self.optimiser.load(_with_prefix(tensors, "adam."))
         self.best_loss, self.best_epoch = tensors["best_loss"], tensors["best_epoch"]
         self.generator.set_state(tensors["generator"])
         torch.random.set_rng_state(tensors["torch_random"])
@@ -356,7 +383,6 @@ class _Run:
 
     def finish(self) -> None:
         """Put the best weights back and leave the estimator ready for use on the CPU."""
-        self.save(finished=True)
         never = (self.best_epoch == 0).nonzero()
         if len(never):
             raise TrainingError(
@@ -364,46 +390,11 @@ class _Run:
                 where=f"{self.epoch} epochs",
                 advice="lower learning_rate, or look for targets outside their range with `galineage inspect`",
             )
+        self.save(finished=True)
         self.estimator.load_state_dict(self.best)
         self.estimator.to("cpu")
         self.estimator.eval()
 
 
-def _member_rows(count: int, groups: Any, members: int, config: TrainConfig) -> tuple[Tensor, Tensor]:
-    """Training and validation rows of each member, shapes (E, n_train) and (E, n_valid)."""
-    labels = np.arange(count) if groups is None else np.asarray(groups)
-    different = members if config.validation_split == "own" else 1
-    masks = [held_out_groups(labels, config.validation, config.seed + 7919 * draw) for draw in range(different)]
-    valid = [np.flatnonzero(mask) for mask in masks]
-    train = [np.flatnonzero(~mask) for mask in masks]
-    # members are evaluated side by side, so that all need the same number of rows
-    fewest = min(map(len, valid)), min(map(len, train))
-    shuffle = np.random.default_rng(config.seed)
-    stacks = [
-        np.stack([shuffle.permutation(part)[:size] for part in parts])
-        for parts, size in zip((valid, train), fewest, strict=True)
-    ]
-    valid_rows, train_rows = (torch.as_tensor(stack).expand(members, -1) for stack in stacks)
-    return train_rows, valid_rows
-
-
-@torch.no_grad()
-def _clip_by_member(parameters: list[Any], limit: float) -> None:
-    """Scale gradients so that the norm over one member's weights is at most ``limit``: members share nothing."""
-    squares = sum(parameter.grad.square().flatten(1).sum(1) for parameter in parameters)
-    factor = (limit / (squares.sqrt() + 1e-6)).clamp_max(1.0)
-    for parameter in parameters:
-        parameter.grad.mul_(factor.view(-1, *([1] * (parameter.dim() - 1))))
-
-
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def _as_csv(rows: list[dict[str, float]]) -> str:
-    stream = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    return stream.getvalue()
