@@ -30,6 +30,21 @@ def pytest_collection_modifyitems(config, items):
                 item.add_marker(pytest.mark.skip(reason="long; run with --slow"))
 
 
+def pytest_terminal_summary(terminalreporter):
+    """Print what the fault suite counted (tests/reliability), also when the tests ran in several processes."""
+    counts = {
+        value
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        for name, value in getattr(report, "user_properties", ())
+        if name == "reliability"
+    }
+    if counts:
+        terminalreporter.section("faults counted")
+        for line in sorted(counts, key=lambda text: (len(text.partition(":")[0]), text)):
+            terminalreporter.write_line(line)
+
+
 def _global_state():
     return {
         "torch default dtype": torch.get_default_dtype(),

@@ -15,7 +15,10 @@ _PUBLIC = {
     "Catalogue": "galineage.galaxy",
     "Posterior": "galineage.posterior",
     "TrainConfig": "galineage.training.config",
+    "adapt": "galineage.adaptation",
+    "calibrate": "galineage.evaluation.calibrate",
     "evaluate": "galineage.evaluation.assess",
+    "importance_weights": "galineage.adaptation",
     "load": "galineage.models.bundle",
     "make_toy": "galineage.toy",
     "open_source": "galineage.sources",
@@ -30,7 +33,10 @@ _PUBLIC = {
 __all__ = [*_PUBLIC]
 
 if TYPE_CHECKING:
+    from galineage.adaptation import adapt as adapt
+    from galineage.adaptation import importance_weights as importance_weights
     from galineage.evaluation.assess import evaluate as evaluate
+    from galineage.evaluation.calibrate import calibrate as calibrate
     from galineage.fields import FIELDS as FIELDS
     from galineage.galaxy import Catalogue as Catalogue
     from galineage.models.bundle import Bundle as Bundle

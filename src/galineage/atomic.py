@@ -19,7 +19,7 @@ from galineage.errors import FileFormatError, GalineageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["sha256", "write_json", "write_text", "writing"]
+__all__ = ["rename", "sha256", "write_json", "write_text", "writing"]
 
 
 @contextlib.contextmanager
@@ -65,6 +65,21 @@ def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise _cannot_write(final, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Give a file that `writing` wrote another name in its folder, replacing what has it.
+
+    Raises
+    ------
+    FileFormatError
+        If the disk refuses.
+    """
+    try:
+        source.replace(target)
+        _sync(target.parent)
+    except OSError as error:
+        raise _cannot_write(target, error) from error
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["FIELDS", "SOLAR_METALLICITY", "Field", "field", "to_feature"]
+__all__ = [
+    "FIELDS",
+    "MERGER_TARGETS",
+    "SOLAR_METALLICITY",
+    "Field",
+    "feature_range",
+    "field",
+    "from_feature",
+    "to_feature",
+]
 
 SOLAR_METALLICITY = 0.0127
 """Solar metal mass fraction used by the TNG and EAGLE tables (TNG data specification; Wiersma+2009)."""
@@ -46,6 +55,8 @@ class Field:
         What NaN means; empty if NaN is not allowed.
     kind : {"float", "int", "bool"}
         Type of the column.
+    difference : (str, str) or None
+        The field is the first of these minus the second; readers make it where a table has both and not the field.
     """
 
     name: str
@@ -57,6 +68,7 @@ class Field:
     scale: Literal["linear", "log"] = "linear"
     missing: str = ""
     kind: Literal["float", "int", "bool"] = "float"
+    difference: tuple[str, str] | None = None
 
     @property
     def axis(self) -> str:
@@ -108,6 +120,22 @@ def _photometry() -> tuple[Field, ...]:
             missing="no photometry",
         )
         for band in "UBVKgriz"
+    )
+
+
+def _colours() -> tuple[Field, ...]:
+    return tuple(
+        Field(
+            f"colour_{first}{second}",
+            "mag",
+            -3.0,
+            6.0,
+            f"colour: absolute {first} minus {second} magnitude (AB, no dust)",
+            f"{first}-{second}",
+            missing="no photometry",
+            difference=(f"mag_{first}", f"mag_{second}"),
+        )
+        for first, second in ("gr", "ri")
     )
 
 
@@ -175,6 +203,7 @@ _ALL: tuple[Field, ...] = (
     Field("sigma", "km / s", 1.0, 3000.0, "velocity dispersion of all matter", r"\sigma", "log", "not matched"),
     Field("p_late", "", 0.0, 1.0, "probability of late-type morphology", r"P_\mathrm{late}", missing="not matched"),
     *_photometry(),
+    *_colours(),
     Field("central", "", 0, 1, "central galaxy of its halo", r"\mathrm{central}", kind="bool"),
     Field("snapshot", "", 0, 1000, "snapshot number of the simulation", r"\mathrm{snapshot}", kind="int"),
     Field("redshift", "", 0.0, 20.0, "redshift of the snapshot", "z"),
@@ -183,6 +212,9 @@ _ALL: tuple[Field, ...] = (
 
 FIELDS: dict[str, Field] = {item.name: item for item in _ALL}
 """Every known quantity by name."""
+
+MERGER_TARGETS = tuple(item.name for item in _ALL if item.missing == _NEVER)
+"""Properties of the last major merger: undefined, NaN, for a galaxy that never had one."""
 
 LEAKS = frozenset({"n_views", "f_ex", "t_last_major", "mstar_last_major", "t_mean_merger", "mu_mean_merger", "n_major"})
 """Fields that are, or were computed from, the truth: never an input of a network."""
@@ -217,6 +249,24 @@ def field(name: str) -> Field:
             expected="one of " + ", ".join(FIELDS),
             advice="did you mean " + " or ".join(near) + "?",
         ) from None
+
+
+def with_ingredients(names: Iterable[str]) -> tuple[str, ...]:
+    """Return field names followed by those of the fields that they are differences of.
+
+    Raises
+    ------
+    ConfigError
+        If a name is unknown.
+
+    Examples
+    --------
+    >>> with_ingredients(["age", "colour_gr"])
+    ('age', 'colour_gr', 'mag_g', 'mag_r')
+    """
+    chosen = list(names)
+    parts = [part for name in chosen for part in field(name).difference or ()]
+    return tuple(dict.fromkeys([*chosen, *parts]))
 
 
 def check_features(names: Iterable[str]) -> tuple[str, ...]:
@@ -263,3 +313,39 @@ def to_feature(name: str, values: NDArray[np.floating]) -> NDArray[np.float64]:
         return np.asarray(values, dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(values > 0, np.log10(values), np.nan)
+
+
+def from_feature(name: str, values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Undo `to_feature`: values in dex, or in the field's unit where it is linear, back to the field's unit.
+
+    Parameters
+    ----------
+    name : str
+        Field name.
+    values : array, any shape, in dex or in the field's unit
+        NaN stays NaN.
+
+    Returns
+    -------
+    array of float64, same shape, in the field's unit
+
+    Examples
+    --------
+    >>> float(from_feature("mstar", 10.0))
+    10000000000.0
+    """
+    values = np.asarray(values, dtype=np.float64)
+    return np.asarray(values if field(name).scale == "linear" else 10.0**values, dtype=np.float64)
+
+
+def feature_range(name: str) -> tuple[float, float]:
+    """Return the possible range of a field as a network sees it: in dex, or in the field's unit where it is linear.
+
+    Examples
+    --------
+    >>> feature_range("mstar")
+    (6.0, 14.0)
+    """
+    item = field(name)
+    low, high = to_feature(name, np.array([item.low, item.high]))
+    return float(low), float(high)

@@ -158,10 +158,11 @@ class Catalogue:
     def complete(self, names: Iterable[str]) -> Catalogue:
         """Return the rows in which every named field, as a feature, is finite; the rest joins the skip list."""
         names = list(names)
-        finite = np.isfinite(self.features(names))
+        possible = np.stack([field(name).in_range(self[name]) for name in names], axis=1)
+        finite = np.isfinite(self.features(names)) & possible
         whole = np.asarray(finite.all(axis=1))
         skips = [
-            Skip(int(row), str(self.ids[row]), name, str(self[name][row]), "needed as an input, and missing or zero")
+            Skip(int(row), str(self.ids[row]), name, str(self[name][row]), "needed as an input, and missing, zero or impossible")
             for row in np.flatnonzero(~whole)
             for name in names[int(np.argmin(finite[row])) :][:1]
         ]

@@ -9,45 +9,53 @@ import numpy as np
 import torch
 
 from galineage import __version__
+from galineage.calibration import RecalibratedPosterior
 from galineage.errors import DataError
-from galineage.fields import field
+from galineage.fields import MERGER_TARGETS, field, to_feature
+from galineage.joint_posterior import summarise_joint
 from galineage.posterior import Posterior
 from galineage.progress import bar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from astropy.table import Table
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from galineage.calibration import Recalibration
     from galineage.galaxy import Catalogue
     from galineage.models.base import Estimator
     from galineage.models.bundle import Bundle
 
-__all__ = ["FLAGS", "predict", "summarise"]
+__all__ = ["FLAGS", "LEVELS", "predict", "summarise"]
 
 FLAGS: dict[int, str] = {
-    1: "an input is missing: no prediction",
+    1: "an input is missing or impossible: no prediction",
     2: "an input lies outside the central 98 % of the training galaxies",
     4: "an input lies outside the whole range of the training galaxies: extrapolation",
     8: "the galaxy comes from a domain the model was not trained on",
-    16: "the 16-84 % interval is wider than half the training prior's central 95 % range: little information",
+    16: "the 16-84 % interval (of every target) is wider than half the training prior's central 95 % range: little "
+    "information",
+    32: "the galaxy is unlike the training galaxies: shift score above 1, as 5 % of their own like have",
+    64: "P(no major merger) is above 1/2: what is said of the last major merger holds only if there was one",
 }
 """Bits of the ``flag`` column and what they mean."""
 
 _BATCH = 4096
-_LEVELS = {"p025": 0.025, "p16": 0.16, "p50": 0.5, "p84": 0.84, "p975": 0.975}
+LEVELS = {"p025": 0.025, "p16": 0.16, "p50": 0.5, "p84": 0.84, "p975": 0.975}
+"""Quantiles of every table, by column name."""
 
 
 def summarise(
     estimator: Estimator,
     x: NDArray[np.float64],
-    levels: Sequence[float] = tuple(_LEVELS.values()),
+    levels: Sequence[float] = tuple(LEVELS.values()),
     *,
     moments: bool = True,
     mode: bool = True,
-    extra: Callable[[Posterior, slice], dict[str, Tensor]] | None = None,
+    extra: Callable[[Posterior | RecalibratedPosterior, slice], dict[str, Tensor]] | None = None,
+    recalibration: Recalibration | None = None,
     progress: bool = False,
 ) -> dict[str, NDArray[np.float64]]:
     """Summarise the posteriors of many galaxies in batches, so that memory does not grow with their number.
@@ -65,6 +73,8 @@ def summarise(
     extra : callable, optional
         Called with each batch's posterior and its rows; returns more columns. It may draw samples, whose
         random state belongs to the process, so with it the batches run one after another.
+    recalibration : Recalibration, optional
+        Map that the levels of the posteriors go through (`galineage.calibration.RecalibratedPosterior`).
     progress : bool
         Show a bar on a terminal.
 
@@ -83,7 +93,8 @@ def summarise(
 
     @torch.inference_mode()
     def one_batch(start: int) -> dict[str, Tensor]:
-        posterior = Posterior(estimator(rows[start : start + _BATCH]))
+        plain = Posterior(estimator(rows[start : start + _BATCH]))
+        posterior = plain if recalibration is None else RecalibratedPosterior(plain, recalibration)
         columns = {"quantiles": posterior.quantile(levels)}
         if moments:
             columns |= {name: getattr(posterior, name) for name in ("mean", "std", "aleatoric", "epistemic")}
@@ -124,7 +135,7 @@ def _in_threads(
 
 
 def predict(bundle: Bundle, catalogue: Catalogue, *, progress: bool = False) -> Table:
-    """Infer the target of every galaxy of a catalogue.
+    """Infer the target, or targets, of every galaxy of a catalogue.
 
     Parameters
     ----------
@@ -138,9 +149,11 @@ def predict(bundle: Bundle, catalogue: Catalogue, *, progress: bool = False) -> 
     Returns
     -------
     astropy.table.Table of n rows
-        ``id`` and ``domain`` as given; ``<target>_p025 ... _p975``, ``_mean``, ``_std``, ``_map``, ``_aleatoric``,
-        ``_epistemic`` in the target's unit; ``flag`` with the bits of `FLAGS`. Units, descriptions and provenance in
-        the table. The prefix of f_ex is ``fexsitu``.
+        ``id`` and ``domain`` as given; for each target ``<target>_p025 ... _p975``, ``_mean``, ``_std``, ``_map``,
+        ``_aleatoric``, ``_epistemic`` in its unit; ``p_no_major``, the probability of no major merger, where a target
+        needs one: its columns are conditional on a merger, and masked where that is nearly excluded; ``shift``, the
+        score of `galineage.shift.NeighbourScore`, if the bundle has one; ``flag`` with the bits of `FLAGS`. Units,
+        descriptions and provenance in the table. The prefix of f_ex is ``fexsitu``.
 
     Raises
     ------
@@ -149,6 +162,8 @@ def predict(bundle: Bundle, catalogue: Catalogue, *, progress: bool = False) -> 
     """
     estimator = bundle.estimator
     x = catalogue.features(estimator.features)
+    for column, name in enumerate(estimator.features):
+        x[~field(name).in_range(catalogue[name]), column] = np.nan  # readers refuse such values; a caller may not
     usable = np.asarray(np.isfinite(x).all(axis=1))
     if not usable.any():
         raise DataError(
@@ -156,14 +171,78 @@ def predict(bundle: Bundle, catalogue: Catalogue, *, progress: bool = False) -> 
             where=str(catalogue.meta.get("file", "in memory")),
             expected="finite " + ", ".join(estimator.features),
         )
-    found = summarise(estimator, x[usable], progress=progress)
-    columns = dict(zip(_LEVELS, found.pop("quantiles"), strict=True)) | found
-    flags = _flags(bundle, catalogue, x, usable, columns["p84"] - columns["p16"])
-    return _as_table(bundle, catalogue, usable, columns, flags)
+    columns, never, intervals = _summaries(bundle, x[usable], progress)
+    widths = {name: to_feature(name, part["p84"]) - to_feature(name, part["p16"]) for name, part in columns.items()}
+    flags = _flags(bundle, catalogue, x, usable, widths)
+    if never is not None:
+        flags[np.flatnonzero(usable)[never > 0.5]] |= 64
+    table = _as_table(bundle, catalogue, usable, columns, never, flags)
+    if bundle.conformal is not None:
+        _add_conformal(table, bundle, usable, intervals)
+    if bundle.shift is not None:
+        _add_shift(table, bundle.shift.score(x))
+    return table
+
+
+def _add_shift(table: Table, shift: NDArray[np.float64]) -> None:
+    """Put the shift score before the flags, and its bit into them."""
+    from astropy.table import MaskedColumn
+
+    text = (
+        "how unlike the training galaxies the inputs are, by nearest neighbours; 5 % of training-domain galaxies: > 1"
+    )
+    column = MaskedColumn(shift, mask=~np.isfinite(shift), description=text)
+    table.add_column(column, name="shift", index=table.colnames.index("flag"))
+    table["flag"][shift > 1] |= 32
+
+
+def _add_conformal(table: Table, bundle: Bundle, usable: NDArray[np.bool_], quantiles: NDArray[np.float64]) -> None:
+    """Put the conformal intervals after the summaries of the posterior."""
+    from astropy.table import MaskedColumn
+
+    conformal, target = bundle.conformal, field(bundle.estimator.target)
+    if conformal is None:
+        return
+    low, high, _ = conformal.intervals(quantiles)
+    prefix = "fexsitu" if target.name == "f_ex" else target.name
+    for row, level in enumerate(conformal.levels):
+        for end, values in (("low", low[row]), ("high", high[row])):
+            whole = np.full(len(usable), np.nan)
+            whole[usable] = values
+            text = f"{end}er end of the {100 * level:g} % conformal interval of {target.meaning}, which holds on the"
+            column = MaskedColumn(
+                whole,
+                mask=~np.isfinite(whole),
+                unit=target.unit or None,
+                description=f"{text} average over galaxies if this is true: {conformal.assumption}",
+            )
+            name = f"{prefix}_conf{100 * level:g}_{end}".replace(".", "p")
+            table.add_column(column, name=name, index=table.colnames.index("flag"))
+
+
+def _summaries(
+    bundle: Bundle, x: NDArray[np.float64], progress: bool
+) -> tuple[dict[str, dict[str, NDArray[np.float64]]], NDArray[np.float64] | None, NDArray[np.float64]]:
+    """Columns of every target, the probability of no major merger (n,) if a target needs one, conformal quantiles."""
+    estimator, extra = bundle.estimator, np.empty((0, len(x)))
+    if len(estimator.targets) == 1 and estimator.kind != "joint":
+        more = () if bundle.conformal is None else tuple(bundle.conformal.needed())
+        part = summarise(estimator, x, (*LEVELS.values(), *more), recalibration=bundle.recalibration, progress=progress)
+        part["quantiles"], extra = part["quantiles"][: len(LEVELS)], part["quantiles"][len(LEVELS) :]
+        found, never = {estimator.target: part}, None
+    else:
+        found, never = summarise_joint(estimator, x, tuple(LEVELS.values()), progress=progress)
+        never = never if set(estimator.targets) & set(MERGER_TARGETS) else None
+    columns = {name: dict(zip(LEVELS, part.pop("quantiles"), strict=True)) | part for name, part in found.items()}
+    return columns, never, extra
 
 
 def _flags(
-    bundle: Bundle, catalogue: Catalogue, x: NDArray[np.float64], usable: NDArray[np.bool_], width: NDArray[np.float64]
+    bundle: Bundle,
+    catalogue: Catalogue,
+    x: NDArray[np.float64],
+    usable: NDArray[np.bool_],
+    widths: Mapping[str, NDArray[np.float64]],
 ) -> NDArray[np.int32]:
     flags = np.where(usable, 0, 1).astype(np.int32)
     ranges = bundle.card.get("ranges", {})
@@ -175,7 +254,10 @@ def _flags(
     flags[~np.isin(catalogue.domain, list(bundle.card.get("domains", [])))] |= 8
     prior = bundle.card.get("prior_width")
     if prior:
-        flags[np.flatnonzero(usable)[width > 0.5 * prior]] |= 16
+        # one number for one target, a mapping for several
+        priors = prior if isinstance(prior, dict) else {bundle.estimator.target: prior}
+        wide = np.stack([~(width <= 0.5 * priors.get(name, np.inf)) for name, width in widths.items()])
+        flags[np.flatnonzero(usable)[wide.all(axis=0)]] |= 16
     return flags
 
 
@@ -197,22 +279,29 @@ def _as_table(
     bundle: Bundle,
     catalogue: Catalogue,
     usable: NDArray[np.bool_],
-    columns: dict[str, NDArray[np.float64]],
+    columns: Mapping[str, Mapping[str, NDArray[np.float64]]],
+    never: NDArray[np.float64] | None,
     flags: NDArray[np.int32],
 ) -> Table:
     from astropy.table import Column, MaskedColumn, Table
 
-    target = field(bundle.estimator.target)
-    prefix = "fexsitu" if target.name == "f_ex" else target.name
+    def spread_out(values: NDArray[np.float64], unit: str, description: str) -> MaskedColumn:
+        whole = np.full(len(catalogue), np.nan)
+        whole[usable] = values
+        return MaskedColumn(whole, mask=~np.isfinite(whole), unit=unit or None, description=description)
+
     table = Table()
     table["id"] = Column(catalogue.ids, description="identifier as in the input")
     table["domain"] = Column(np.asarray(catalogue.domain, dtype=str), description="where the galaxy comes from")
-    for name, text in _COLUMN_TEXT.items():
-        values = np.full(len(catalogue), np.nan)
-        values[usable] = columns[name]
-        table[f"{prefix}_{name}"] = MaskedColumn(
-            values, mask=~usable, unit=target.unit or None, description=f"{text} of {target.meaning}"
-        )
+    for target in map(field, columns):
+        prefix = "fexsitu" if target.name == "f_ex" else target.name
+        condition = ", given that there was one" if target.name in MERGER_TARGETS and never is not None else ""
+        for name, text in _COLUMN_TEXT.items():
+            table[f"{prefix}_{name}"] = spread_out(
+                columns[target.name][name], target.unit, f"{text} of {target.meaning}{condition}"
+            )
+    if never is not None:
+        table["p_no_major"] = spread_out(never, "", "posterior probability that the galaxy never had a major merger")
     table["flag"] = Column(flags, description="; ".join(f"{bit}: {text}" for bit, text in FLAGS.items()))
     table.meta.update(_provenance(bundle, catalogue))
     return table

@@ -18,6 +18,7 @@ VOTable  ``INFO`` elements hold provenance; INFO ``galineage`` holds everything 
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import math
@@ -30,6 +31,15 @@ from astropy.table import Column, MaskedColumn, Table
 
 from galineage.atomic import writing
 from galineage.errors import DataError, FileFormatError
+from galineage.guard import (
+    check_ecsv,
+    check_fits_table,
+    check_packing,
+    check_parquet,
+    check_votable,
+    parse_json,
+    require_file,
+)
 
 if TYPE_CHECKING:
     import os
@@ -140,12 +150,17 @@ def read_table(path: str | os.PathLike[str]) -> Table:
         If the file does not exist, cannot be read, is truncated or corrupt.
     """
     kind = format_of(path)
+    require_file(path)
     try:
+        with Path(path).open("rb") as stream:
+            check_packing(path, stream.read(8))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             # a damaged file must not pass as a whole one
             warnings.filterwarnings("error", message=".*(truncated|[Cc]hecksum|[Dd]atasum).*")
             return _READERS[kind](Path(path))
+    except FileFormatError:
+        raise
     except Exception as error:  # parsers of third parties fail with any type on damaged bytes
         raise FileFormatError(
             f"cannot read the table: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
@@ -233,14 +248,18 @@ def _write_fits(table: Table, path: Path, where: str) -> None:
     for column in table.itercols():
         column.description = _ascii(column.description)
     table.meta = {}
-    _native_masks(table, "fits").write(path, format="fits", overwrite=True)
-    with fits.open(path, mode="update") as hdus:
+    buffer = io.BytesIO()
+    _native_masks(table, "fits").write(buffer, format="fits")
+    buffer.seek(0)
+    # not mode="update": it makes a temporary file of its own, which stays where the disk is full
+    with fits.open(buffer) as hdus:
         header = hdus[1].header
         for number, name in enumerate(hdus[1].columns.names, start=1):
             if labels.get(name):
                 header[f"TCOMM{number}"] = _ascii(labels[name])
         header[_CARD] = described
         hdus[1].add_checksum()
+        hdus.writeto(path, overwrite=True)
 
 
 def _is_fits_text(cell: str) -> bool:
@@ -298,12 +317,14 @@ def _refuse_text(table: Table, wrong: Callable[[str], bool], what: str, form: st
 
 
 def _read_parquet(path: Path) -> Table:
+    check_parquet(path)
     return Table.read(path, format="parquet")
 
 
 def _read_ecsv(path: Path) -> Table:
     from astropy.table.meta import get_header_from_yaml
 
+    check_ecsv(path)
     table = Table.read(path, format="ascii.ecsv")
     with path.open(encoding="utf-8") as stream:
         lines = [line[2:] for line in itertools.takewhile(lambda line: line.startswith("#"), stream)]
@@ -321,6 +342,7 @@ def _read_fits(path: Path) -> Table:
     from astropy.io import fits
 
     with path.open("rb") as stream, fits.open(stream, checksum=True) as hdus:
+        check_fits_table(path, hdus[1 if len(hdus) > 1 else 0])
         # mask_invalid would mask NaN and "", which are values here
         table = Table.read(hdus, hdu=1 if len(hdus) > 1 else 0, mask_invalid=False)
     described = table.meta.pop(_CARD, None)
@@ -332,6 +354,7 @@ def _read_fits(path: Path) -> Table:
 def _read_votable(path: Path) -> Table:
     from astropy.io.votable import parse
 
+    check_votable(path)
     votable = parse(str(path))
     infos = {info.name: info.value for resource in votable.resources for info in resource.infos}
     described = infos.get(_INFO)
@@ -355,7 +378,7 @@ def _read_votable(path: Path) -> Table:
 def _restored(table: Table, described: str | None) -> Table:
     if described is None:
         return table
-    story = json.loads(described)
+    story = parse_json(described)
     for name, about in story["columns"].items():
         table[name].description = about["description"]
         if not about["dtype"].startswith("str") and table[name].dtype != np.dtype(about["dtype"]):

@@ -8,7 +8,7 @@ from astropy.table import Table
 
 from galineage.cli import build_parser, main
 
-COMMANDS = ["demo", "toy", "run", "train", "predict", "evaluate", "report", "inspect"]
+COMMANDS = ["demo", "toy", "run", "train", "predict", "evaluate", "calibrate", "report", "inspect"]
 
 
 @pytest.fixture(scope="module")

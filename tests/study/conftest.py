@@ -56,6 +56,7 @@ items = [
 [[sections]]
 title = "A second one, before the first in the alphabet"
 items = [
+  { kind = "shift", name = "s", title = "S", caption = "c", experiment = "e", model = "mdn", train = "toy-a" },
   { kind = "boxes", name = "b", title = "B", caption = "c", experiment = "e", models = ["mdn", "spline"], pairs = "all" },
   { kind = "relation", name = "r", title = "R", caption = "c", experiment = "e", model = "mdn", pairs = "all" },
   { kind = "error-mass", name = "m", title = "M", caption = "c", experiment = "e", models = ["mdn", "spline"], pairs = "all" },

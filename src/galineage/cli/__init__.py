@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _MODELS = (
-    "mdn (fast), flow (as good or slightly better, slower), paper, paper-bounded, "
-    "or a baseline: spline, forest, boosting"
+    "mdn (fast), flow (as good or slightly better, slower), pool (mdn on subsets of the inputs: wider on other "
+    "simulations), cinn or cinn-published (several targets jointly), paper, "
+    "paper-bounded, or a baseline: spline, forest, boosting"
 )
 
 
@@ -87,14 +88,21 @@ def _add_train(group: _Group) -> None:
         group,
         "train",
         "train an estimator on a table and save it as a bundle",
-        "galineage train properties_tng.h5py --features mstar metallicity age r_half spin --model mdn --out model-tng",
+        "galineage train properties_tng.h5py --features mstar metallicity age r_half spin --model mdn --out model-tng\n"
+        "galineage train my_table.parquet --target f_ex t_last_major --model cinn --out model-joint",
     )
     train.add_argument("table", help="table of galaxies with known truth")
     _table_options(train)
     train.add_argument("--features", nargs="+", metavar="FIELD", help="inputs (default: five stellar ones)")
-    train.add_argument("--target", default="f_ex", help="what to infer, a fraction in [0, 1] (default: %(default)s)")
+    train.add_argument(
+        "--target",
+        nargs="+",
+        default=["f_ex"],
+        metavar="FIELD",
+        help="what to infer: a fraction in [0, 1] (default: f_ex); several, jointly, with --model cinn",
+    )
     train.add_argument("--model", default="mdn", help=f"{_MODELS} (default: %(default)s)")
-    train.add_argument("--members", type=int, default=5, help="networks in the ensemble (default: %(default)s)")
+    train.add_argument("--members", type=int, help="networks in the ensemble (default: 5; pool: 5 per subset)")
     train.add_argument("--epochs", type=int, default=500, help="longest training (default: %(default)s)")
     train.add_argument("--seed", type=int, default=0, help="of weights, splits and batches (default: %(default)s)")
     train.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
@@ -119,6 +127,65 @@ def _add_use(group: _Group) -> None:
         parser.add_argument("table", help="table of galaxies")
         _table_options(parser)
         parser.add_argument("--out", required=True, help=out)
+
+
+def _add_adapt(group: _Group) -> None:
+    adapt = _command(
+        group,
+        "adapt",
+        "fit a bundle to the inputs of another survey or simulation, without its truth",
+        "galineage adapt model-tng my_galaxies.fits --mapping my_mapping.toml --out model-adapted",
+    )
+    adapt.add_argument("bundle", help="folder written by `galineage train`")
+    adapt.add_argument("table", help="table of galaxies; 40 or more with all inputs")
+    _table_options(adapt)
+    adapt.add_argument(
+        "--kind",
+        default="marginal",
+        choices=("marginal", "at-mass"),
+        help="match each input's distribution, or that at fixed stellar mass (default: %(default)s)",
+    )
+    adapt.add_argument(
+        "--mass", default="match", choices=("match", "keep"), help="match stellar masses too, or not (default: match)"
+    )
+    adapt.add_argument(
+        "--views",
+        nargs="+",
+        default=["raw", "matched"],
+        choices=("raw", "matched"),
+        help="what the model is asked about; the answers are pooled (default: raw matched)",
+    )
+    adapt.add_argument("--out", required=True, help="folder of the new bundle")
+
+
+def _add_calibrate(group: _Group) -> None:
+    calibrate = _command(
+        group,
+        "calibrate",
+        "mend a bundle's error bars with galaxies whose truth is known and which it was not trained on",
+        "galineage calibrate model-tng tng_held_out.h5py --out model-mended\n"
+        "galineage calibrate model-tng tng_held_out.h5py --for my_galaxies.fits --method conformal --out model-mine",
+    )
+    calibrate.add_argument("bundle", help="folder written by `galineage train`")
+    calibrate.add_argument("table", help="galaxies of the model's own domain, with truth, not used in training")
+    _table_options(calibrate)
+    calibrate.add_argument(
+        "--for",
+        dest="meant_for",
+        metavar="TARGET_TABLE",
+        help="galaxies that the model is meant for, without truth: the calibration galaxies are weighted to their mix",
+    )
+    calibrate.add_argument("--for-mapping", help="as --mapping, for the table after --for")
+    calibrate.add_argument("--for-rows", help="as --rows, for the table after --for")
+    calibrate.add_argument(
+        "--method",
+        default="pit",
+        choices=("pit", "conformal", "cqr"),
+        help="pit mends the posterior itself; conformal and cqr add intervals in columns of their own, at another "
+        "level of the posterior or with moved ends (default: %(default)s)",
+    )
+    calibrate.add_argument("--seed", type=int, default=0, help="of the importance weights (default: %(default)s)")
+    calibrate.add_argument("--out", required=True, help="folder of the new bundle")
 
 
 def _add_look(group: _Group) -> None:
@@ -146,7 +213,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"galineage {__version__}")
     group = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for add in (_add_demo, _add_toy, _add_run, _add_train, _add_use, _add_look):
+    for add in (_add_demo, _add_toy, _add_run, _add_train, _add_adapt, _add_use, _add_calibrate, _add_look):
         add(group)
     return parser
 

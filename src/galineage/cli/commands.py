@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,12 +11,11 @@ from galineage.atomic import write_text, writing
 from galineage.errors import ConfigError
 
 if TYPE_CHECKING:
-    from argparse import Namespace
     from collections.abc import Iterable
 
     from galineage.galaxy import Catalogue
 
-__all__ = ["demo", "evaluate", "inspect", "predict", "report", "run", "toy", "train"]
+__all__ = ["adapt", "calibrate", "demo", "evaluate", "inspect", "predict", "report", "run", "toy", "train"]
 
 
 def demo(options: Namespace) -> None:
@@ -69,14 +69,14 @@ def train(options: Namespace) -> None:
     from galineage.training import train as train_model
 
     features = options.features or DEFAULT_FEATURES
-    catalogue = _read(options, only=(*features, options.target, "mstar"))
+    catalogue = _read(options, only=(*features, *options.target, "mstar"))
     out = Path(options.out)
     scratch = out.with_name(out.name + ".training")
     bundle = train_model(
         catalogue,
         features,
         options.model,
-        target=options.target,
+        target=options.target if len(options.target) > 1 else options.target[0],
         members=options.members,
         config=replace(
             recommended_config(options.model), max_epochs=options.epochs, seed=options.seed, device=options.device
@@ -87,14 +87,31 @@ def train(options: Namespace) -> None:
     save(bundle, out)
     if (scratch / "history.csv").exists():
         write_text(out / "history.csv", (scratch / "history.csv").read_text(encoding="utf-8"))
-    if (scratch / "tensorboard").is_dir():
-        shutil.copytree(scratch / "tensorboard", out / "tensorboard", dirs_exist_ok=True)
+    for log in (scratch / "tensorboard").glob("events.out.tfevents.*"):
+        with writing(out / "tensorboard" / log.name) as temporary:
+            shutil.copyfile(log, temporary)
     shutil.rmtree(scratch, ignore_errors=True)
     for name, value in bundle.card["metrics"].items():
         print(f"{name}: {value}")
     if catalogue.root is None:
         print("note: the descendants of these rows are unknown, so validation rows were drawn one by one and may leak")
     print(f"{bundle.name}: {bundle.card['rows']} galaxies. Bundle: {out}; its card: {out / 'README.md'}")
+
+
+def adapt(options: Namespace) -> None:
+    """Adapt a bundle to the inputs of a table and save the result as a new bundle."""
+    from galineage.adaptation import adapt as adapt_model
+    from galineage.models.bundle import load, save
+
+    bundle = load(options.bundle)
+    catalogue = _read(options, only=bundle.estimator.features, keep_missing=True)
+    made = adapt_model(bundle, catalogue, kind=options.kind, mass=options.mass, views=options.views)
+    out = Path(options.out)
+    save(made, out)
+    told = made.card["adapted"]
+    print(f"{made.name}: by {told['rows']} galaxies. It {told['assumption']}.")
+    print(f"Bundle: {out}; its card: {out / 'README.md'}")
+    _write_skips(catalogue, out.with_name(out.name + ".ecsv"))
 
 
 def predict(options: Namespace) -> None:
@@ -124,12 +141,40 @@ def evaluate(options: Namespace) -> None:
     from galineage.study.report import report as write_page
 
     bundle = load(options.bundle)
-    catalogue = _read(options, only=(*bundle.estimator.features, bundle.estimator.target, "mstar"))
+    catalogue = _read(options, only=(*bundle.estimator.features, *bundle.estimator.targets, "mstar"))
     found = evaluate_model(bundle, catalogue, progress=True)
     print(found)
     out = Path(options.out)
     _write_skips(catalogue, out / "scores.ecsv")
     _name_report(write_page(found, out))
+
+
+def calibrate(options: Namespace) -> None:
+    """Mend a bundle's error bars."""
+    from galineage.evaluation.calibrate import calibrate as calibrate_model
+    from galineage.models.bundle import load, save
+
+    bundle = load(options.bundle)
+    features = bundle.estimator.features
+    catalogue = _read(options, only=(*features, *bundle.estimator.targets)).complete(
+        (*features, *bundle.estimator.targets)
+    )
+    weights, name = None, ""
+    if options.meant_for:
+        from galineage.adaptation.weights import importance_weights
+
+        table = Namespace(table=options.meant_for, mapping=options.for_mapping, rows=options.for_rows)
+        other = _read(table, only=features).complete(features)
+        name = ", ".join(sorted({str(domain) for domain in other.domain}))
+        weights = importance_weights(catalogue.features(features), other.features(features), seed=options.seed)
+    made = calibrate_model(bundle, catalogue, method=options.method, weights=weights, meant_for=name)
+    save(made, options.out)
+    facts = made.card["calibration"][-1]
+    print(f"{facts['galaxies']} calibration galaxies" + (f", worth {facts['effective']:g} by weight" if name else ""))
+    print(f"The error bars hold under the assumption: {facts['assumption']}")
+    for level in made.conformal.infinite_levels if made.conformal else ():
+        print(f"note: too few galaxies for {100 * level:g} % intervals, which are the whole range")
+    print(f"Bundle: {options.out}")
 
 
 def report(options: Namespace) -> None:

@@ -12,6 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from galineage.errors import FileFormatError, GalineageError
+from galineage.guard import (
+    check_ecsv,
+    check_fits_table,
+    check_packing,
+    check_parquet,
+    check_size,
+    check_votable,
+    require_file,
+)
 
 if TYPE_CHECKING:
     import os
@@ -79,9 +88,7 @@ def sniff(path: str | os.PathLike[str]) -> str:
         return "votable"
     if text.startswith(b"# %ECSV"):
         return "ecsv"
-    for magic, name in _REFUSED.items():
-        if head.startswith(magic):
-            raise FileFormatError(f"the file is {name}", where=str(path), expected=_KNOWN, advice="convert it first")
+    check_packing(path, head)
     if b"\0" in head or text.startswith(b"<"):
         raise FileFormatError(
             f"the file's format is not known (it begins with {head[:8]!r})",
@@ -93,12 +100,6 @@ def sniff(path: str | os.PathLike[str]) -> str:
 
 
 _MAGIC = {b"\x89HDF\r\n\x1a\n": "hdf5", b"SIMPLE  =": "fits", b"PAR1": "parquet"}
-_REFUSED = {
-    b"\x80": "a pickle, which can run code and is never read",
-    b"\x93NUMPY": "a numpy array, not a table",
-    b"PK\x03\x04": "a zip archive",
-    b"\x1f\x8b": "compressed with gzip",
-}
 
 
 def read_raw(path: str | os.PathLike[str], key: str | None = None, wanted: Collection[str] | None = None) -> RawTable:
@@ -161,6 +162,7 @@ def _head(path: Path) -> bytes:
             expected=f"one table: {_KNOWN}",
             advice=f"name a file in it, for example {inside[0]}" if inside else "the folder is empty",
         )
+    require_file(path)
     try:
         with open(path, "rb") as stream:
             head = stream.read(4096)
@@ -195,7 +197,7 @@ def _read_csv(path: Path, key: str | None, wanted: Collection[str] | None) -> Ra
         read_options=csv.ReadOptions(skip_rows=skip),
         parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=False),
     )
-    return _from_arrow(table, "csv", table.column_names, wanted)
+    return _from_arrow(table, path, "csv", table.column_names, wanted)
 
 
 def _csv_layout(path: Path) -> tuple[int, str]:
@@ -211,13 +213,14 @@ def _read_parquet(path: Path, key: str | None, wanted: Collection[str] | None) -
     from pyarrow import parquet
 
     del key
+    check_parquet(path)
     with parquet.ParquetFile(path, page_checksum_verification=True) as file:
         names = list(file.schema_arrow.names)
         table = file.read(columns=_chosen(names, wanted))
         described = (file.schema_arrow.metadata or {}).get(b"table_meta_yaml")
         if table.num_rows != file.metadata.num_rows:
             raise ValueError(f"{table.num_rows} rows instead of {file.metadata.num_rows}")
-    raw = _from_arrow(table, "parquet", names, wanted)
+    raw = _from_arrow(table, path, "parquet", names, wanted)
     if described:  # astropy's units
         from astropy.table.meta import get_header_from_yaml
 
@@ -226,8 +229,9 @@ def _read_parquet(path: Path, key: str | None, wanted: Collection[str] | None) -
     return raw
 
 
-def _from_arrow(table: Any, form: str, names: list[str], wanted: Collection[str] | None) -> RawTable:
+def _from_arrow(table: Any, path: Path, form: str, names: list[str], wanted: Collection[str] | None) -> RawTable:
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     columns, masks = {}, {}
     for name in _chosen(table.column_names, wanted):
@@ -243,6 +247,9 @@ def _from_arrow(table: Any, form: str, names: list[str], wanted: Collection[str]
             floating = pa.types.is_floating(column.type)
             empty = "" if column.type == pa.string() else float("nan") if floating else 0
             column = column.fill_null(pa.scalar(empty).cast(column.type))
+        if column.type == pa.string():  # numpy makes every cell as wide as the longest
+            longest = pc.max(pc.binary_length(column)).as_py() or 0
+            check_size(path, 4 * longest * len(column), f"column {name!r} with a cell of {longest:,} bytes")
         values = column.to_numpy()
         columns[name] = values.astype(str) if values.dtype.kind == "O" and column.type == pa.string() else values
     return RawTable(form, tuple(names), columns, {}, masks)
@@ -260,6 +267,7 @@ def _read_fits(path: Path, key: str | None, wanted: Collection[str] | None) -> R
             raise FileFormatError(
                 f"the FITS file has no table{f' called {key!r}' if key else ''}", where=str(path), expected=there
             )
+        check_fits_table(path, hdus[named[0]], wanted)
         if hdus[named[0]].header["NAXIS2"] and hdus[named[0]].data is None:
             raise ValueError("the table has no data")
         table = Table.read(hdus, hdu=named[0], mask_invalid=False)
@@ -270,6 +278,7 @@ def _read_ecsv(path: Path, key: str | None, wanted: Collection[str] | None) -> R
     from astropy.table import Table
 
     del key
+    check_ecsv(path)
     return _from_astropy(Table.read(path, format="ascii.ecsv"), "ecsv", wanted)
 
 
@@ -277,6 +286,7 @@ def _read_votable(path: Path, key: str | None, wanted: Collection[str] | None) -
     from astropy.io.votable import parse
 
     del key
+    check_votable(path)
     if b"</VOTABLE>" not in _tail(path).replace(b" ", b""):
         raise ValueError("the closing tag </VOTABLE> is missing")
     table = parse(str(path)).get_first_table().to_table(use_names_over_ids=True)

@@ -29,7 +29,6 @@ from __future__ import annotations
 
 import math
 import re
-import tomllib
 from dataclasses import dataclass, fields
 from dataclasses import field as default
 from difflib import get_close_matches
@@ -41,7 +40,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from galineage.errors import ConfigError
-from galineage.fields import SOLAR_METALLICITY, field
+from galineage.fields import SOLAR_METALLICITY, field, with_ingredients
+from galineage.guard import parse_toml, read_text
 
 if TYPE_CHECKING:
     import os
@@ -148,11 +148,11 @@ class ColumnSpec:
         values = np.asarray(values, dtype=np.float64)
         if self.sentinel is not None:
             values = np.where(values == self.sentinel, np.nan, values)
-        if self.scale == "log10":
-            with np.errstate(over="ignore"):
-                values = 10.0**values
         factor = self.factor()
-        return np.asarray(values if factor == 1.0 else values * factor, dtype=np.float64)
+        with np.errstate(over="ignore"):  # what overflows is out of every field's range, and refused as that
+            if self.scale == "log10":
+                values = 10.0**values
+            return np.asarray(values if factor == 1.0 else values * factor, dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -282,6 +282,8 @@ class TableMapping:
     def chosen(self, only: Iterable[str] | None = None) -> dict[str, ColumnSpec]:
         """Return the columns of the fields ``only`` that this mapping has, by field; None: of all.
 
+        For a field that is a difference and need not have a column of its own, those of the two fields that make it.
+
         Raises
         ------
         ConfigError
@@ -289,7 +291,9 @@ class TableMapping:
         """
         if only is None:
             return dict(self.columns)
-        wanted = {field(name).name for name in only}
+        names = list(only)
+        made = [name for name in names if name not in self.columns or self.columns[name].optional]
+        wanted = {*names, *with_ingredients(made)}
         return {name: spec for name, spec in self.columns.items() if name in wanted}
 
     def needed(self, filter_name: str | None = None, only: Iterable[str] | None = None) -> dict[str, str]:
@@ -323,13 +327,14 @@ def parse_mapping(text: str, where: str = "mapping") -> TableMapping:
         If the TOML is broken, or a key is unknown, missing or of the wrong kind; says which, and what was expected.
     """
     try:
-        raw = tomllib.loads(text)
+        raw = parse_toml(text)
+    except ValueError as error:
+        raise ConfigError(f"the mapping is not valid TOML: {error}", where=where) from error
+    try:
         _known(raw, TableMapping, "the mapping", required=("name", "domain", "id", "columns"))
         columns = {name: _column(name, value) for name, value in _table(raw, "columns").items()}
         filters = {name: _filter(name, value) for name, value in _table(raw, "filters").items()}
         return TableMapping(**{**raw, "columns": columns, "filters": filters})
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"the mapping is not valid TOML: {error}", where=where) from error
     except ConfigError as error:
         raise ConfigError(
             error.what,
@@ -342,8 +347,8 @@ def parse_mapping(text: str, where: str = "mapping") -> TableMapping:
 def load_mapping(path: str | os.PathLike[str]) -> TableMapping:
     """Read a mapping from a TOML file; raises ConfigError as `parse_mapping` does, and if the file cannot be read."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path)
+    except (OSError, ValueError) as error:
         raise ConfigError(
             f"the mapping cannot be read: {getattr(error, 'strerror', None) or error}",
             where=str(path),

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 
 from galineage.errors import FileFormatError
+from galineage.guard import check_size
 from galineage.sources.pickled_numbers import decode_names, decode_numbers
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["HdfColumns", "read_hdf_columns"]
-
-GIB = 2**30
-"""Bytes that one dataset may always take; above this, at most a thousand times the size of the file."""
 
 
 @dataclass
@@ -64,9 +62,11 @@ def read_hdf_columns(file: h5py.File, key: str | None, wanted: Collection[str] |
     Raises
     ------
     FileFormatError
-        If there is no such table, several and no key, columns of different length, or an object column that is not
-        made of numbers. h5py's own errors on damaged files pass through.
+        If there is no such table, several and no key, columns of different length, an object column that is not
+        made of numbers, links to other files, or more values than the file can hold. h5py's own errors on damaged
+        files pass through.
     """
+    _refuse_links(file)
     node = _table_node(file, key)
     found = HdfColumns()
 
@@ -74,6 +74,8 @@ def read_hdf_columns(file: h5py.File, key: str | None, wanted: Collection[str] |
         found.names.append(name)
         if wanted is None or name in wanted:
             found.columns[name] = read()
+            taken = sum(values.nbytes for values in found.columns.values())
+            check_size(file.filename, taken, f"{len(found.columns)} columns")
 
     kind = _text(node.attrs.get("pandas_type", ""))
     if isinstance(node, h5py.Dataset):
@@ -90,6 +92,19 @@ def read_hdf_columns(file: h5py.File, key: str | None, wanted: Collection[str] |
     if len(lengths) > 1:
         raise _layout(node, f"columns of different lengths ({sorted(lengths)[:4]})", "columns of one length")
     return found
+
+
+def _refuse_links(file: h5py.File) -> None:
+    """Refuse links that leave the file, before any is followed: they can name whatever the user may read."""
+    kinds: dict[str, int] = {}
+
+    def note(name: bytes, info: Any) -> None:
+        kinds[name.decode("utf-8", "replace")] = info.type
+
+    file.id.links.visit(note, info=True)
+    outside = [name for name, kind in kinds.items() if kind not in (h5py.h5l.TYPE_HARD, h5py.h5l.TYPE_SOFT)]
+    if outside:
+        raise _layout(file, f"a link to another file ({outside[0]})", "all of the table in one file")
 
 
 def _table_node(file: h5py.File, key: str | None) -> h5py.Group | h5py.Dataset:
@@ -178,7 +193,7 @@ def _read_compound(
     if described in node.file:  # astropy writes units beside its tables
         from astropy.table.meta import get_header_from_yaml
 
-        header = get_header_from_yaml([_text(line) for line in node.file[described][()]])
+        header = get_header_from_yaml([_text(line) for line in _bounded(node.file[described])])
         found.units.update({item["name"]: str(item["unit"]) for item in header["datatype"] if item.get("unit")})
 
 
@@ -198,7 +213,7 @@ def _later(node: h5py.Dataset, column: str | None = None, position: int | None =
 
     def read() -> NDArray[Any]:
         values = _values(node) if column is None else _bounded(node, column)
-        return _plain_text(values if position is None else values[:, position])
+        return _plain_text(values if position is None else values[:, position], node.file.filename)
 
     return read
 
@@ -211,24 +226,28 @@ def _values(node: h5py.Dataset) -> NDArray[Any]:
 
 
 def _bounded(node: h5py.Dataset, column: str | None = None) -> NDArray[Any]:
-    """Read a dataset after checking that its stated size can be true."""
-    size = node.size * max(node.dtype.itemsize, 1)
-    limit = max(GIB, 1000 * node.file.id.get_filesize())
-    if size > limit:
-        raise _layout(node, f"a dataset that claims {size / GIB:.0f} GiB", "a size that fits the file")
+    """Read a dataset after checking that its values lie in this file, and that its stated size can be true."""
+    plist = node.id.get_create_plist()
+    if node.is_virtual or plist.get_external_count():
+        raise _layout(node, "a dataset whose values lie in another file", "all of the table in one file")
+    # text becomes four bytes a letter
+    width = node.dtype.itemsize * (5 if node.dtype.kind == "S" else 1)
+    check_size(node.file.filename, node.size * max(width, 1), f"dataset {node.name}")
     return node[column] if column is not None else node[()]
 
 
-def _plain_text(values: NDArray[Any]) -> NDArray[Any]:
+def _plain_text(values: NDArray[Any], filename: str) -> NDArray[Any]:
     if values.dtype.kind == "O":
-        return np.array([_text(cell) for cell in values], dtype=str)
+        cells = [_text(cell) for cell in values]
+        check_size(filename, 4 * len(cells) * max(map(len, cells), default=0), "text with one long cell")
+        return np.array(cells, dtype=str)
     if values.dtype.kind == "S":
         return np.char.decode(values, "utf-8")
     return values
 
 
 def _strings(node: h5py.Dataset) -> list[str]:
-    return [_text(cell) for cell in node[()]]
+    return [_text(cell) for cell in _bounded(node)]
 
 
 def _text(value: Any) -> str:

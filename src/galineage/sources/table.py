@@ -10,7 +10,7 @@ import numpy as np
 
 from galineage.atomic import sha256
 from galineage.errors import DataError, FileFormatError
-from galineage.fields import field
+from galineage.fields import FIELDS, field
 from galineage.galaxy import Catalogue
 from galineage.sources.checks import RowChecks, check_column, require_columns, to_numbers
 from galineage.sources.formats import RawTable, read_raw
@@ -113,7 +113,7 @@ class TableSource:
         DataError
             If a column is missing, mostly impossible (wrong unit) or text, or no row is left.
         """
-        mapping = self.mapping
+        mapping, only = self.mapping, None if only is None else set(only)
         chosen, fields = mapping.filter(filter), mapping.chosen(only)
         raw = self._raw(mapping.needed(chosen.name, fields), fields)
         rows = self._rows(raw, chosen)
@@ -123,6 +123,7 @@ class TableSource:
         columns = {
             name: self._column(spec, raw, rows, checks) for name, spec in fields.items() if spec.column in raw.columns
         }
+        columns |= _differences(columns, only, checks)
         snapshot = self._snapshot(raw, rows, checks)
         if snapshot is not None:
             columns.setdefault("snapshot", snapshot)
@@ -216,6 +217,20 @@ class TableSource:
         return np.char.add(f"{self.domain}:", names.astype(str))
 
 
+def _differences(
+    columns: Mapping[str, NDArray[np.float64]], only: set[str] | None, checks: RowChecks
+) -> dict[str, NDArray[np.float64]]:
+    """Make the fields (n,) that are differences of two columns which the table has, in the unit of both."""
+    made = {}
+    for name, item in FIELDS.items():
+        wanted = name not in columns and (only is None or name in only)
+        if wanted and item.difference is not None and all(part in columns for part in item.difference):
+            first, second = item.difference
+            made[name] = columns[first] - columns[second]
+            checks.field(name, made[name], None, made[name])
+    return made
+
+
 def _typed(name: str, values: NDArray[np.float64]) -> NDArray[Any]:
     kind = field(name).kind
     # whole numbers have no NaN: a column with missing values stays float
@@ -224,12 +239,20 @@ def _typed(name: str, values: NDArray[np.float64]) -> NDArray[Any]:
     )
 
 
+_EXACT = 2.0**53
+_NONE = (-1, 2**32 - 1, 2**64 - 1)
+"""What an index that points nowhere is stored as: -1, also where it was written to an unsigned column."""
+
+
 def _identifiers(values: NDArray[Any]) -> NDArray[Any]:
     """Return identifiers as stored; whole floats become integers again."""
     if values.dtype.kind == "O":
         return values.astype(str)
-    if values.dtype.kind == "f" and np.all(np.isfinite(values)) and np.all(values == np.rint(values)):
-        return values.astype(np.int64)
+    if values.dtype.kind == "f" and np.all(np.isfinite(values)):
+        # beyond 2^53 floats have lost digits; -1 as an unsigned number is beyond, and is skipped elsewhere
+        known = np.where(values == float(_NONE[-1]), -1.0, values)
+        if np.all(known == np.rint(known)) and np.all(np.abs(known) < _EXACT):
+            return known.astype(np.int64)
     return values
 
 
@@ -239,6 +262,11 @@ def _skip_masked(checks: RowChecks, raw: RawTable, column: str, name: str) -> No
     if values.dtype.kind == "f":
         missing = missing | ~np.isfinite(values)
     checks.skip(missing[checks.rows], name, values[checks.rows], "missing")
+    if values.dtype.kind in "iuf":
+        limits = np.finfo(values.dtype) if values.dtype.kind == "f" else np.iinfo(values.dtype)
+        none = np.any([values == values.dtype.type(item) for item in _NONE if limits.min <= item <= limits.max], axis=0)
+        none = np.broadcast_to(none, values.shape)
+        checks.skip(none[checks.rows], name, values[checks.rows], "the index -1, which stands for none")
 
 
 def _check_unit(spec: ColumnSpec, stated: str | None, where: str) -> None:

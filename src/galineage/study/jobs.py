@@ -8,23 +8,32 @@ import shutil
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from galineage import __version__
 from galineage.atomic import sha256, write_json
 from galineage.errors import ConfigError, DataError, FileFormatError
-from galineage.evaluation.scores import Scores, join
-from galineage.evaluation.scoring import score
+from galineage.evaluation.joint_scores import JointScores, join_joint
+from galineage.evaluation.joint_scoring import score_joint
+from galineage.evaluation.scores import SCORES_FORMAT, Scores, join
+from galineage.evaluation.scoring import score, with_shift
+from galineage.fields import MERGER_TARGETS
+from galineage.guard import parse_json, read_text
 from galineage.models import make_estimator
 from galineage.models.bundle import save
 from galineage.sources import open_source
 from galineage.store.splits import folds, held_out_groups, split_labels
-from galineage.training import train
+from galineage.study.adapting import TESTED, adapted_versions, all_but, joined_sources, training_options
+from galineage.toy import make_toy
+from galineage.training import needed_fields, train
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from galineage.galaxy import Catalogue
+    from galineage.models.bundle import Bundle
     from galineage.study.spec import DomainSpec, Experiment, ModelSpec, Study
 
 __all__ = ["Job", "plan", "read_domain", "run_job"]
@@ -39,10 +48,11 @@ class Job:
     Attributes
     ----------
     experiment, model, train : str
-        Names of the experiment, the preset and the training domain.
+        Names of the experiment, the model and the training domain, or ``all but`` a domain.
     part : str
         ``fold-K`` trains on the other folds and tests on fold K; ``whole`` trains on all rows and tests on the other
-        domains; ``holdout`` trains on all but the held-out rows and tests on those, here and in the other domains.
+        domains; ``to-NAME`` trains on all rows, adapts to domain NAME and tests there; ``holdout`` trains on all but
+        the held-out rows and tests on those, here and in the other domains.
     """
 
     experiment: str
@@ -53,7 +63,7 @@ class Job:
     @property
     def folder(self) -> Path:
         """Folder below the study's output."""
-        return Path("cells") / self.experiment / self.model / slug(self.train) / self.part
+        return Path("cells") / self.experiment / slug(self.model) / slug(self.train) / slug(self.part)
 
     @property
     def label(self) -> str:
@@ -68,19 +78,30 @@ def slug(name: str) -> str:
 
 def plan(study: Study) -> list[Job]:
     """List every job of a study, slow ones first so that parallel workers end together."""
-    jobs = []
-    for experiment in study.experiments:
-        parts = [f"fold-{k}" for k in range(experiment.folds)] or ["holdout"]
-        if experiment.folds:
-            parts.append("whole")
-        jobs += [
-            Job(experiment.name, model.preset, domain, part)
-            for model in experiment.models
-            for domain in experiment.domains
-            for part in parts
+    order = {"cinn": 0, "cinn-published": 0, "paper": 0, "paper-bounded": 0, "pool": 0, "flow": 1, "mdn": 1}
+    jobs = [
+        (order.get(model.preset, 2), Job(experiment.name, model.name, domain, part))
+        for experiment in study.experiments
+        for model in experiment.models
+        for domain, part in _parts(experiment, model)
+    ]
+    return [job for _, job in sorted(jobs, key=lambda pair: pair[0])]
+
+
+def _parts(experiment: Experiment, model: ModelSpec) -> list[tuple[str, str]]:
+    """Training domain and part of every job of a model."""
+    if model.adaptation == "sources":
+        return [(all_but(name), f"to-{name}") for name in experiment.test_domains]
+    if model.adaptation != "none":
+        # what an adaptation costs at home is measured on one fold: each costs a training
+        return [
+            (domain, part)
+            for domain in experiment.train_domains
+            for part in ("fold-0", *(f"to-{name}" for name in experiment.test_domains if name != domain))
         ]
-    order = {"paper": 0, "paper-bounded": 0, "flow": 1, "mdn": 1}
-    return sorted(jobs, key=lambda job: order.get(job.model, 2))
+    parts = [f"fold-{k}" for k in range(experiment.folds)] or ["holdout"]
+    parts += ["whole"] if experiment.folds else []
+    return [(domain, part) for domain in experiment.train_domains for part in parts]
 
 
 def data_path(domain: DomainSpec, data: Path) -> Path:
@@ -96,7 +117,8 @@ def check_tables(study: Study, data: Path) -> None:
     FileFormatError
         If tables are missing; names all of them and what the folder holds instead.
     """
-    names = list(dict.fromkeys(name for item in study.experiments for name in item.domains))
+    used = dict.fromkeys(name for item in study.experiments for name in item.domains)
+    names = [name for name in used if not study.domain(name).toy]
     files = [study.domain(name).file for name in names]
     missing = [file for file in files if not (Path(data) / file).is_file()]
     if missing:
@@ -123,6 +145,11 @@ def _read(state: tuple[Path, int, int], mapping: str, rows: str) -> Catalogue:
     return open_source(state[0], mapping).read(rows)
 
 
+@lru_cache(maxsize=8)
+def _toy(suite: str, galaxies: int, seed: int) -> Catalogue:
+    return make_toy(suite, galaxies, seed)
+
+
 def _mapping(domain: DomainSpec, data: Path) -> str:
     return str(Path(data) / domain.mapping) if domain.mapping.endswith(".toml") else domain.mapping
 
@@ -142,6 +169,8 @@ def read_domain(study: Study, name: str, data: Path, rows: str | None = None) ->
         Row filter instead of the domain's own.
     """
     domain = study.domain(name)
+    if domain.toy:
+        return _toy(name, domain.toy, study.seed)
     catalogue = _read(_state(data_path(domain, data)), _mapping(domain, data), rows or domain.rows)
     return catalogue.select(catalogue["mstar"] >= domain.mstar_min) if domain.mstar_min else catalogue
 
@@ -153,18 +182,28 @@ def identity(study: Study, job: Job, data: Path) -> str:
     experiment = study.experiment(job.experiment)
     model = _model(experiment, job.model)
     domains = [study.domain(name) for name in experiment.domains]
+    tables = [item for item in domains if not item.toy]
+    targets = study.targets(experiment, model)
     estimator = make_estimator(
-        model.preset, experiment.features, study.target, members=model.members, seed=study.seed, **model.options
+        model.preset,
+        model.features or experiment.features,
+        targets,
+        members=model.members,
+        seed=study.seed,
+        **model.options,
     )
     spec = {
         "job": asdict(job),
         "experiment": {key: value for key, value in asdict(experiment).items() if key not in ("title", "models")},
         "estimator": [estimator.kind, estimator.settings()],
+        "adaptation": [model.adaptation, *((name, dict(TESTED[name])) for name in model.variants)],
         "training": asdict(experiment.config(model, study.seed)),
         "domains": [asdict(domain) for domain in domains],
-        "mappings": [repr(open_source(data_path(item, data), _mapping(item, data)).mapping) for item in domains],
-        "data": [_checksum(_state(data_path(domain, data))) for domain in domains],
+        "mappings": [repr(open_source(data_path(item, data), _mapping(item, data)).mapping) for item in tables],
+        "data": [_checksum(_state(data_path(item, data))) for item in tables],
+        "targets": targets,
         "seed": study.seed,
+        "scores": SCORES_FORMAT,
         "versions": [__version__, torch.__version__],
     }
     return hashlib.sha256(json.dumps(spec, sort_keys=True, default=str).encode()).hexdigest()
@@ -175,15 +214,15 @@ def _checksum(state: tuple[Path, int, int]) -> str:
     return sha256(state[0])
 
 
-def _model(experiment: Experiment, preset: str) -> ModelSpec:
-    return next(item for item in experiment.models if item.preset == preset)
+def _model(experiment: Experiment, name: str) -> ModelSpec:
+    return next(item for item in experiment.models if item.name == name)
 
 
 def finished_files(study: Study, job: Job, data: Path, out: Path) -> dict[str, Path] | None:
     """Return a finished job's files by name, or None if it is not done for this very study and data."""
     path = out / job.folder / _DONE
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = parse_json(read_text(path, 8_000_000))
         files = {str(name): path.parent / str(name) for name in facts["files"]}
         whole = all(sha256(files[name]) == digest for name, digest in facts["files"].items())
         return files if whole and facts["identity"] == identity(study, job, data) else None
@@ -229,34 +268,36 @@ def run_job(
     experiment = study.experiment(job.experiment)
     folder = out / job.folder
     mark = identity(study, job, data)
-    kept, tests = _rows(study, experiment, job, data)
+    model = _model(experiment, job.model)
+    kept, tests, adapted = _rows(study, experiment, job, data)
     # the name keeps runs of other settings apart; theirs are of no use any more
     scratch = folder / f"training-{mark[:12]}"
     for old in folder.glob("training-*"):
         if old != scratch:
             shutil.rmtree(old, ignore_errors=True)
-    model = _model(experiment, job.model)
     bundle = train(
         kept,
-        experiment.features,
+        model.features or experiment.features,
         model.preset,
-        target=study.target,
+        target=study.targets(experiment, model),
         members=model.members,
         config=experiment.config(model, study.seed),
         split=experiment.split,
         folder=scratch,
         progress=progress,
         label=job.label,
+        **adapted,
         **model.options,
     )
     files = {}
     for name, catalogue in tests.items():
-        result = score(
-            bundle.estimator, catalogue, model=model.preset, train=job.train, test=name, seed=_seed(study, job)
-        )
-        path = folder / f"scores-{slug(name)}.parquet"
-        result.write(path)
-        files[path.name] = sha256(path)
+        variants = model.variants if name != job.train else ()
+        for version, made in adapted_versions(bundle, kept, catalogue, model.name, variants).items():
+            labels = {"model": version, "train": job.train, "test": name}
+            for stem, result in _scored(made, catalogue, labels, _seed(study, job)).items():
+                path = folder / f"{stem}.parquet"
+                result.write(path)
+                files[path.name] = sha256(path)
     if job.part in ("whole", "holdout"):
         save(bundle, folder / "bundle")
         files["bundle/bundle.json"] = sha256(folder / "bundle" / "bundle.json")
@@ -265,28 +306,60 @@ def run_job(
     return job.label
 
 
-def _rows(study: Study, experiment: Experiment, job: Job, data: Path) -> tuple[Catalogue, dict[str, Catalogue]]:
-    """Training rows and test sets of a job."""
+def _scored(bundle: Bundle, catalogue: Catalogue, labels: dict[str, Any], seed: int) -> dict[str, Scores | JointScores]:
+    """Scores of a test set by the stem of their file; several and the joint ones for a joint model."""
+    test, estimator = f"{slug(labels['test'])}.{slug(labels['model'])}", bundle.estimator
+    usable = catalogue.complete(needed_fields(estimator))
+    if estimator.kind != "joint":
+        return {f"scores-{test}": with_shift(score(estimator, usable, seed=seed, **labels), bundle, usable)}
+    joint, each = score_joint(estimator, usable, seed=seed, **labels)
+    found = {f"scores-{test}.{name}": with_shift(item, bundle, usable) for name, item in each.items()}
+    return {f"joint-{test}": joint, **found}
+
+
+def read_complete(study: Study, experiment: Experiment, domain: str, data: Path) -> Catalogue:
+    """Read the galaxies of a domain that an experiment can use: the same for all of its models."""
+    undefined = MERGER_TARGETS if any(model.joint for model in experiment.models) else ()
+    targets = [name for name in study.targets(experiment) if name not in undefined]
+    return read_domain(study, domain, data, experiment.rows).complete([*experiment.features, *targets, "mstar"])
+
+
+def _rows(
+    study: Study, experiment: Experiment, job: Job, data: Path
+) -> tuple[Catalogue, dict[str, Catalogue], dict[str, Any]]:
+    """Training rows, test sets, and options of the training that adapt it to other domains."""
+    model = _model(experiment, job.model)
+    features = model.features or experiment.features
     complete = {
-        name: read_domain(study, name, data, experiment.rows).complete([*experiment.features, study.target, "mstar"])
+        name: read_complete(study, experiment, name, data)
         for name in (experiment.domains if experiment.across else (job.train,))
     }
+    if job.part.startswith("to-"):
+        name = job.part.removeprefix("to-")
+        tests = {name: complete[name]}
+        if model.adaptation == "sources":
+            labelled = [item for domain, item in complete.items() if domain != name]
+            kept, weights = joined_sources(labelled, complete[name], features, study.targets(experiment)[0])
+            return kept, tests, {"weights": weights}
+        mine = complete[job.train]
+        return mine, tests, training_options(model.adaptation, mine, [complete[name]], features, study.seed)
     mine = complete[job.train]
-    groups = split_labels(mine, experiment.split)
-    others = {name: catalogue for name, catalogue in complete.items() if name != job.train}
+    others = {name: item for name, item in complete.items() if name != job.train and name in experiment.test_domains}
     if job.part == "whole":
-        return mine, others
+        return mine, others, {}
     if job.part == "holdout":
         held = {
             name: held_out_groups(split_labels(catalogue, experiment.split), experiment.holdout, study.seed)
             for name, catalogue in complete.items()
         }
-        return mine.select(~held[job.train]), {name: item.select(held[name]) for name, item in complete.items()}
+        return mine.select(~held[job.train]), {name: item.select(held[name]) for name, item in complete.items()}, {}
     fold = int(job.part.removeprefix("fold-"))
-    test = folds(groups, experiment.folds, study.seed) == fold
+    test = folds(split_labels(mine, experiment.split), experiment.folds, study.seed) == fold
     if not test.any():
         raise DataError(f"fold {fold} of {job.train} is empty", advice="use fewer folds")
-    return mine.select(~test), {job.train: mine.select(np.asarray(test))}
+    kept = mine.select(~test)
+    options = training_options(model.adaptation, kept, list(others.values()), features, study.seed)
+    return kept, {job.train: mine.select(np.asarray(test))}, options
 
 
 def _seed(study: Study, job: Job) -> int:
@@ -295,14 +368,45 @@ def _seed(study: Study, job: Job) -> int:
 
 
 def read_scores(study: Study, data: Path, out: Path, experiment: Experiment) -> list[Scores]:
-    """Read every test of an experiment, folds joined, in the order models x training x test domains.
+    """Read every test of an experiment, folds joined, in the order models x training x test domains x targets.
 
     Raises
     ------
     ConfigError
         If a job of it is not done, or was done with other settings or tables.
     """
-    found: dict[tuple[str, str, str], list[Scores]] = {}
+    found: dict[tuple[str, str, str, str], list[Scores]] = {}
+    for job, path in _finished(study, data, out, experiment, "scores-"):
+        scores = Scores.read(path)
+        found.setdefault((scores.model, job.train, scores.test, scores.target), []).append(scores)
+    targets = study.targets(experiment)
+    places = sorted(found, key=lambda key: (*_place(experiment, key), targets.index(key[3])))
+    return [join(found[key]) for key in places]
+
+
+def read_joint_scores(study: Study, data: Path, out: Path, experiment: Experiment) -> list[JointScores]:
+    """Read every test of the joint models of an experiment, folds joined, in the order of `read_scores`.
+
+    Raises
+    ------
+    ConfigError
+        As `read_scores` does.
+    """
+    found: dict[tuple[str, str, str], list[JointScores]] = {}
+    for job, path in _finished(study, data, out, experiment, "joint-"):
+        scores = JointScores.read(path)
+        found.setdefault((scores.model, job.train, scores.test), []).append(scores)
+    return [join_joint(found[key]) for key in sorted(found, key=lambda key: _place(experiment, key))]
+
+
+def _place(experiment: Experiment, key: tuple[str, ...]) -> tuple[int, int, int]:
+    models = [label for model in experiment.models for label in model.labels]
+    trains = [*experiment.domains, *map(all_but, experiment.domains)]
+    return models.index(key[0]), trains.index(key[1]), experiment.domains.index(key[2])
+
+
+def _finished(study: Study, data: Path, out: Path, experiment: Experiment, stem: str) -> Iterator[tuple[Job, Path]]:
+    """Yield the files of an experiment's jobs whose name begins with ``stem``."""
     for job in plan(study):
         if job.experiment != experiment.name:
             continue
@@ -313,13 +417,4 @@ def read_scores(study: Study, data: Path, out: Path, experiment: Experiment) -> 
                 where=str(out),
                 advice="run the study again with `galineage run`: it does what is missing",
             )
-        for name in sorted(files):
-            if name.startswith("scores-"):
-                scores = Scores.read(files[name])
-                found.setdefault((job.model, job.train, scores.test), []).append(scores)
-    models = [model.preset for model in experiment.models]
-
-    def place(key: tuple[str, str, str]) -> tuple[int, int, int]:
-        return models.index(key[0]), experiment.domains.index(key[1]), experiment.domains.index(key[2])
-
-    return [join(found[key]) for key in sorted(found, key=place)]
+        yield from ((job, files[name]) for name in sorted(files) if name.startswith(stem))

@@ -27,57 +27,28 @@ from galineage.evaluation import (
 )
 from galineage.evaluation.style import new_figure, style
 from galineage.reporting import Grid, Panel
+from galineage.study.choosing import chosen, label, labelled, stack
+from galineage.study.error_bar_pages import make_error_bars
+from galineage.study.joint_pages import (
+    make_joint,
+    make_never,
+    make_relation_of_two,
+    make_target_errors,
+    make_widths,
+)
+from galineage.study.ladder_pages import make_ladder
 from galineage.study.results import Results
+from galineage.study.shift_page import make_shift
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from astropy.table import Table
 
-    from galineage.evaluation import Scores, Verdict
+    from galineage.evaluation import Scores
 
 __all__ = ["KINDS", "Maker", "accuracy_table"]
 
 Maker = Callable[[Results, Mapping[str, Any]], list[Panel | Grid]]
 """A kind of figure: results and the options of the study file in, panels and grids out."""
-
-
-def _chosen(results: Results, options: Mapping[str, Any]) -> list[Scores]:
-    """Return the tests named by ``experiment``, ``model`` (or ``models``) and ``pairs`` (within, across, all)."""
-    models = options.get("models", [options["model"]] if "model" in options else None)
-    pairs = results.pairs(options["experiment"], options.get("pairs", "all"))
-    found = [
-        item
-        for item in results.scores(options["experiment"])
-        if (models is None or item.model in models) and (item.train, item.test) in pairs
-    ]
-    if not found:
-        raise ConfigError(f"the study file asks for tests that were not run: {dict(options)}")
-    if models is not None:
-        found.sort(key=lambda item: (pairs.index((item.train, item.test)), models.index(item.model)))
-    return found
-
-
-def _stack(tables: list[Table], labels: list[str]) -> Table:
-    """One table of several, with a first column that says whose rows they are."""
-    from astropy.table import Column, vstack
-
-    for table, label in zip(tables, labels, strict=True):
-        table.add_column(Column([label] * len(table), description="which curve or panel"), name="which", index=0)
-        table.meta = {}
-    return vstack(tables, metadata_conflicts="silent")
-
-
-def _label(item: Scores) -> str:
-    return f"{item.model}: {item.label}"
-
-
-def _labelled(verdicts: Iterable[Verdict], labels: list[str]) -> tuple[Verdict, ...]:
-    """Put in front of every sentence whose it is."""
-    return tuple(
-        replace(verdict, sentence=f"{label}: {verdict.sentence}")
-        for label, verdict in zip(labels, verdicts, strict=True)
-    )
 
 
 def make_balance(results: Results, options: Mapping[str, Any]) -> list[Panel | Grid]:
@@ -108,20 +79,20 @@ def make_corner(results: Results, options: Mapping[str, Any]) -> list[Panel | Gr
 
 def make_prediction(results: Results, options: Mapping[str, Any]) -> list[Panel | Grid]:
     """Prediction against truth with the error below, one column per test (Figures 5 and 6)."""
-    tests = _chosen(results, options)
+    tests = chosen(results, options)
     found = [prediction.compute(item) for item in tests]
     with style():
         figure = new_figure(5.6 * len(found), 6.6)
         for part, result in zip(np.ravel(figure.subfigures(1, len(found), squeeze=False)), found, strict=True):
             prediction.draw(result, part)
-    table = _stack([result.to_table() for result in found], [_label(item) for item in tests])
-    verdicts = _labelled(map(prediction.judge, found), [item.label for item in tests])
+    table = stack([result.to_table() for result in found], [label(item) for item in tests])
+    verdicts = labelled(map(prediction.judge, found), [item.label for item in tests])
     return [Panel(options["name"], options["title"], options["caption"], figure, verdicts, table, wide=len(found) > 1)]
 
 
 def make_boxes(results: Results, options: Mapping[str, Any]) -> list[Panel | Grid]:
     """Box plots of the error for every model and pair (Figure 9, catalogue networks)."""
-    found = boxes.compute(_chosen(results, options))
+    found = boxes.compute(chosen(results, options))
     verdicts = (boxes.judge(found),)
     return [
         Panel(
@@ -138,7 +109,7 @@ def make_boxes(results: Results, options: Mapping[str, Any]) -> list[Panel | Gri
 
 def make_relation(results: Results, options: Mapping[str, Any]) -> list[Panel | Grid]:
     """Recovered relation of the target with stellar mass, one panel per test domain (Figure 10)."""
-    tests = _chosen(results, options)
+    tests = chosen(results, options)
     domains = list(dict.fromkeys(item.test for item in tests))
     found, labels = [], []
     with style():
@@ -150,8 +121,8 @@ def make_relation(results: Results, options: Mapping[str, Any]) -> list[Panel | 
                 ax.set_title(f"tested on {domain}")
                 found.append(result)
                 labels.append(item.label)
-    verdicts = _labelled(map(relation.judge, found), labels)
-    table = _stack([item.to_table() for item in found], labels)
+    verdicts = labelled(map(relation.judge, found), labels)
+    table = stack([item.to_table() for item in found], labels)
     return [
         Panel(options["name"], options["title"], options["caption"], figure, verdicts, table, wide=len(domains) > 1)
     ]
@@ -161,23 +132,25 @@ def make_coverage(results: Results, options: Mapping[str, Any]) -> list[Panel | 
     """Coverage of the tests, left inside a domain and right across (Figure 11)."""
     found, labels = [], []
     with style():
-        figure = new_figure(11.2, 5.6)
-        for ax, which in zip(figure.subplots(1, 2), ("within", "across"), strict=True):
-            for index, item in enumerate(_chosen(results, {**options, "pairs": which})):
+        parts = [which for which in ("within", "across") if results.pairs(options["experiment"], which)]
+        figure = new_figure(5.6 * len(parts), 5.6)
+        for ax, which in zip(np.ravel(figure.subplots(1, len(parts), squeeze=False)), parts, strict=True):
+            for index, item in enumerate(chosen(results, {**options, "pairs": which})):
                 result = coverage.compute(item, method=options.get("method", "central"))
                 coverage.draw(result, ax, index=index)
                 found.append(result)
-                labels.append(_label(item))
+                labels.append(label(item))
             ax.set_title("same simulation" if which == "within" else "other simulation")
             ax.get_legend().set(loc="upper left")
-    table = _stack([item.to_table() for item in found], labels)
-    verdicts = _labelled(map(coverage.judge, found), labels)
-    return [Panel(options["name"], options["title"], options["caption"], figure, verdicts, table, wide=True)]
+    table = stack([item.to_table() for item in found], labels)
+    verdicts = labelled(map(coverage.judge, found), labels)
+    wide = len(parts) > 1
+    return [Panel(options["name"], options["title"], options["caption"], figure, verdicts, table, wide=wide)]
 
 
 def make_error_mass(results: Results, options: Mapping[str, Any]) -> list[Panel | Grid]:
     """Error against stellar mass, models and baselines together, one panel per pair (Figure 14)."""
-    tests = _chosen(results, options)
+    tests = chosen(results, options)
     pairs = list(dict.fromkeys((item.train, item.test) for item in tests))
     found = [trend.compute([t for t in tests if (t.train, t.test) == pair], along="mstar") for pair in pairs]
     columns = 2 if len(pairs) > 1 else 1
@@ -191,14 +164,14 @@ def make_error_mass(results: Results, options: Mapping[str, Any]) -> list[Panel 
         for ax in axes[len(pairs) :]:
             ax.set_visible(False)
     labels = [" → ".join(pair) for pair in pairs]
-    verdicts = _labelled(map(trend.judge, found), labels)
-    table = _stack([item.to_table() for item in found], labels)
+    verdicts = labelled(map(trend.judge, found), labels)
+    table = stack([item.to_table() for item in found], labels)
     return [Panel(options["name"], options["title"], options["caption"], figure, verdicts, table, wide=columns > 1)]
 
 
 def make_transfer(results: Results, options: Mapping[str, Any]) -> list[Panel | Grid]:
     """Train-on-A, test-on-B matrix (bias, scatter, RMSE, R2, coverage with errors)."""
-    found = transfer.compute(_chosen(results, options), model=options["model"])
+    found = transfer.compute(chosen(results, options), model=options["model"])
     verdicts = (transfer.judge(found),)
     return [
         Panel(
@@ -220,13 +193,13 @@ def make_diagnostics(results: Results, options: Mapping[str, Any]) -> list[Panel
         if name not in DIAGNOSTICS:
             raise ConfigError(f"there is no diagnostic {name!r}", expected="one of " + ", ".join(DIAGNOSTICS))
         diagnostic = DIAGNOSTICS[name]
-        for item in _chosen(results, options):
+        for item in chosen(results, options):
             result = diagnostic.compute(item)
             stem = f"{options['name']}_{name}_{item.train}_to_{item.test}".replace(".", "-").replace(" ", "-")
             panels.append(
                 Panel(
                     stem,
-                    f"{diagnostic.title}: {_label(item)}",
+                    f"{diagnostic.title}: {label(item)}",
                     diagnostic.caption,
                     diagnostic.figure(result),
                     (diagnostic.judge(result),),
@@ -252,11 +225,16 @@ def accuracy_table(tests: list[Scores]) -> Table:
                 ("model", "estimator", item.model),
                 ("train", "trained on", item.train),
                 ("test", "tested on", item.test),
+                ("target", "field name", item.target),
             )
         ):
             row.add_column([value] * len(row), name=name, index=place)
             row[name].description = text
         tables.append(row)
+    if len({item.target for item in tests}) > 1:
+        for table in tables:  # one column cannot have the units of several targets
+            for name in table.colnames:
+                table[name].unit = "Msun" if name.startswith("mstar_") else None
     return vstack(tables, metadata_conflicts="silent")
 
 
@@ -278,7 +256,8 @@ def readable(table: Table) -> Table:
 
     table = table[np.asarray(table["bins"]) == "all"]
     shown = Table()
-    for name in ("model", "train", "test", "n"):
+    several = ("target",) if len(set(table["target"])) > 1 else ()
+    for name in ("model", "train", "test", *several, "n"):
         shown[name] = table[name]
     for name, title in _ON_PAGE.items():
         pairs = zip(table[name], table[f"{name}_error"], strict=True)
@@ -290,7 +269,7 @@ def readable(table: Table) -> Table:
 
 def make_accuracy(results: Results, options: Mapping[str, Any]) -> list[Panel | Grid]:
     """All metrics of all models and pairs with bootstrap errors."""
-    table = accuracy_table(_chosen(results, options))
+    table = accuracy_table(chosen(results, options))
     return [Grid(options["name"], options["title"], options["caption"], table, readable(table))]
 
 
@@ -337,6 +316,14 @@ KINDS: dict[str, Maker] = {
     "diagnostics": make_diagnostics,
     "accuracy": make_accuracy,
     "published": make_published,
+    "widths": make_widths,
+    "target-errors": make_target_errors,
+    "never": make_never,
+    "relation-of-two": make_relation_of_two,
+    "joint": make_joint,
+    "ladder": make_ladder,
+    "error-bars": make_error_bars,
+    "shift": make_shift,
     "toy-relations": make_toy_relations,
 }
 """Every kind of figure or table by its name in study files."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from galineage import __version__
 from galineage.errors import ConfigError
-from galineage.evaluation import DIAGNOSTICS, Scores, accuracy
+from galineage.evaluation import DIAGNOSTICS, JOINT_DIAGNOSTICS, Scores, accuracy
 from galineage.evaluation.assess import Evaluation
 from galineage.fields import FIELDS
+from galineage.guard import parse_json, read_text
 from galineage.models import ESTIMATORS, PRESETS, DirectEstimator
 from galineage.models.bundle import load, save
 from galineage.reporting import Grid, Panel, Section, write_report
@@ -24,10 +24,11 @@ from galineage.tables import write_table
 from galineage.training import with_metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from concurrent.futures import Executor
 
-    from galineage.study.spec import ModelSpec
+    from galineage.evaluation import Diagnostic
+    from galineage.study.spec import DomainSpec, ModelSpec
 
 __all__ = ["build_report", "report", "run_study"]
 
@@ -87,7 +88,7 @@ def check_figures(study: Study) -> None:
         if entry.kind not in KINDS:
             raise ConfigError(f"there is no kind {entry.kind!r}", where=where, expected="one of " + ", ".join(KINDS))
         if "experiment" in entry.options:
-            known = {model.preset for model in study.experiment(entry.options["experiment"]).models}
+            known = {label for model in study.experiment(entry.options["experiment"]).models for label in model.labels}
             asked = {
                 *entry.options.get("models", ()),
                 *(entry.options[key] for key in ("model",) if key in entry.options),
@@ -165,7 +166,7 @@ def report(
         return _evaluation_page(source, Path(out))
     path = Path(source) / "study.json"
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = parse_json(read_text(path, 8_000_000))
         study, tables = Study.from_dict(stored["study"]), Path(data or stored["data"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
@@ -176,19 +177,24 @@ def report(
 
 def _evaluation_page(found: Evaluation, out: Path) -> Path:
     scores = found.scores
-    panels = tuple(
-        Panel(
-            name,
-            diagnostic.title,
-            diagnostic.caption,
-            diagnostic.figure(found.results[name]),
-            (found.verdicts[name],),
-            found.results[name].to_table(),
+    sections = [
+        Section(
+            "Diagnostics",
+            "Each answers one question; the sentence below a figure is its answer.",
+            _panels(found, DIAGNOSTICS, ""),
         )
-        for name, diagnostic in DIAGNOSTICS.items()
-    )
-    table = accuracy_table([scores])
+    ]
     write_table(scores.to_table(), out / "scores.ecsv")
+    if found.joint is not None:
+        lead = "Over all targets together. Draws of every galaxy are in joint.parquet."
+        sections.insert(0, Section("All targets together", lead, _panels(found, JOINT_DIAGNOSTICS, "joint.")))
+        found.joint.write(out / "joint.parquet")
+    for name, other in found.others.items():
+        lead = f"Of the galaxies in which it is defined: {FIELDS[name].meaning}."
+        sections.append(Section(f"Diagnostics of {name}", lead, _panels(found, DIAGNOSTICS, f"{name}.")))
+        write_table(other.to_table(), out / f"scores_{name}.ecsv")
+    numbers = [scores, *found.others.values()]
+    table = accuracy_table(numbers)
     return write_report(
         out,
         title=f"{scores.model}: trained on {scores.train}, tested on {scores.test}",
@@ -199,11 +205,31 @@ def _evaluation_page(found: Evaluation, out: Path) -> Path:
                 "",
                 (Grid("summary", "Accuracy", "With bootstrap errors over galaxies.", table, readable(table)),),
             ),
-            Section("Diagnostics", "Each answers one question; the sentence below a figure is its answer.", panels),
+            *sections,
         ),
-        facts={"galineage": __version__, "galaxies": str(len(scores)), "target": scores.target},
+        facts={
+            "galineage": __version__,
+            "galaxies": str(len(found.joint or scores)),
+            "targets": ", ".join(item.target for item in numbers),
+        },
         warning=found.warning,
         progress=False,
+    )
+
+
+def _panels(found: Evaluation, diagnostics: Mapping[str, Diagnostic], mark: str) -> tuple[Panel, ...]:
+    """Panels of the diagnostics whose results are called ``mark`` and their name."""
+    return tuple(
+        Panel(
+            f"{mark}{name}".replace(".", "_"),
+            diagnostic.title,
+            diagnostic.caption,
+            diagnostic.figure(found.results[mark + name]),
+            (found.verdicts[mark + name],),
+            found.results[mark + name].to_table(),
+        )
+        for name, diagnostic in diagnostics.items()
+        if mark + name in found.results
     )
 
 
@@ -211,15 +237,15 @@ def _facts(results: Results) -> dict[str, str]:
     study = results.study
     facts = {"galineage": __version__, "study": study.name, "seed": str(study.seed), "target": study.target}
     for domain in study.domains:
-        catalogue = results.catalogue(domain.name)
-        facts[f"table of {domain.name}"] = (
-            f"{domain.file}, rows {domain.rows}, {len(catalogue)} galaxies"
-            + (f" above {domain.mstar_min:g} Msun" if domain.mstar_min else "")
-            + f", {len(catalogue.skipped)} skipped, sha256 {catalogue.meta.get('sha256', '')}"
-        )
+        facts[f"table of {domain.name}"] = _about(domain, results)
     for experiment in study.experiments:
+        counts = [
+            f"{len(usable)} of {len(usable) + missing} galaxies of {name}"
+            for name, (usable, missing) in results.usable(experiment.name).items()
+        ]
         facts[f"experiment {experiment.name}"] = (
-            f"{experiment.title}: inputs {', '.join(experiment.features)}; models "
+            f"{experiment.title}: inputs {', '.join(experiment.features)}; targets "
+            f"{', '.join(study.targets(experiment))}; {', '.join(counts)} have all that is needed; models "
             + ", ".join(_count(model) for model in experiment.models)
             + f"; split by {experiment.split}, "
             + (f"{experiment.folds} folds" if experiment.folds else f"{experiment.holdout:.0%} held out")
@@ -227,9 +253,21 @@ def _facts(results: Results) -> dict[str, str]:
     return facts
 
 
+def _about(domain: DomainSpec, results: Results) -> str:
+    """Say where the galaxies of a domain come from."""
+    catalogue = results.catalogue(domain.name)
+    if domain.toy:
+        return f"toy universe, {len(catalogue)} galaxies, seed {results.study.seed}"
+    return (
+        f"{domain.file}, rows {domain.rows}, {len(catalogue)} galaxies"
+        + (f" above {domain.mstar_min:g} Msun" if domain.mstar_min else "")
+        + f", {len(catalogue.skipped)} skipped, sha256 {catalogue.meta.get('sha256', '')}"
+    )
+
+
 def _count(model: ModelSpec) -> str:
     single = issubclass(ESTIMATORS[PRESETS[model.preset][0]], DirectEstimator)
-    return model.preset if single else f"{model.preset} x {model.members}"
+    return model.name if single else f"{model.name} x {model.members}"
 
 
 def _finish_bundles(results: Results, experiment: str, tests: list[Scores]) -> None:
@@ -237,20 +275,22 @@ def _finish_bundles(results: Results, experiment: str, tests: list[Scores]) -> N
     spec = results.study.experiment(experiment)
     part = "whole" if spec.folds else "holdout"
     for model in spec.models:
-        for domain in spec.domains:
-            folder = results.out / Job(experiment, model.preset, domain, part).folder / "bundle"
+        for domain in spec.train_domains if model.adaptation == "none" else ():
+            folder = results.out / Job(experiment, model.name, domain, part).folder / "bundle"
             metrics: dict[str, Any] = {}
+            several = len(results.study.targets(spec, model)) > 1
             for item in tests:
-                if (item.model, item.train) == (model.preset, domain):
+                if (item.model, item.train) == (model.name, domain):
                     values = accuracy.compute(item).values
                     way = f"{spec.folds}-fold inside" if spec.folds and item.test == domain else "tested on"
-                    metrics[f"{way} {item.test}"] = ", ".join(
+                    whose = f"{item.target}: " if several else ""
+                    metrics[f"{whose}{way} {item.test}"] = ", ".join(
                         f"{name} {values[name][0]:.3f} ± {values[name][1]:.3f}"
                         for name in ("r2", "rmse", "bias_median", "coverage68")
                     )
             save(
                 with_metrics(load(folder), metrics),
-                results.out / "bundles" / f"{experiment}-{model.preset}-{slug(domain)}",
+                results.out / "bundles" / f"{experiment}-{slug(model.name)}-{slug(domain)}",
             )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from dataclasses import asdict, dataclass, fields, replace
 from dataclasses import field as default
 from importlib import resources
@@ -12,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from galineage.errors import ConfigError
 from galineage.fields import check_features, field
+from galineage.guard import parse_toml, read_text
 from galineage.models import PRESETS
-from galineage.training import recommended_config
+from galineage.study.adapting import TESTED, TRAINED, variant_label
+from galineage.training import TrainConfig, recommended_config
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from galineage.training import TrainConfig
 
 __all__ = ["DomainSpec", "Experiment", "FigureSpec", "ModelSpec", "Study", "available_studies", "load_study"]
 
@@ -42,13 +41,22 @@ class DomainSpec:
         Row filter of the mapping that is used for results: one row per galaxy.
     mstar_min : float
         Smallest stellar mass in Msun; 0 for all.
+    toy : int
+        Number of galaxies of the toy suite called ``name``, which the run makes itself; 0 for a table.
     """
 
     name: str
-    file: str
-    mapping: str
+    file: str = ""
+    mapping: str = ""
     rows: str = "z0"
     mstar_min: float = 0.0
+    toy: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.toy and not (self.file and self.mapping):
+            raise ConfigError(f"domain {self.name} has no table", expected="file and mapping, or toy = N")
+        if self.toy < 0:
+            raise ConfigError(f"domain {self.name} has {self.toy} toy galaxies", expected="0 or more")
 
 
 @dataclass(frozen=True)
@@ -63,15 +71,53 @@ class ModelSpec:
         Networks in the ensemble.
     options : mapping
         Settings of the estimator that replace the preset's.
+    training : mapping
+        Settings of the training that replace the recommended ones.
+    name : str
+        Label in tables and figures, and name of its folder; default: the preset.
+    features : tuple of str
+        Inputs that replace the experiment's: some of these.
+    adaptation : str
+        How the training is adapted to the unlabelled galaxies of the domain that is tested, a key of
+        `galineage.study.adapting.TRAINED`; ``none`` for not at all.
+    variants : tuple of str
+        How the trained model is adapted at the time of testing, keys of `galineage.study.adapting.TESTED`: each is
+        one more result across domains.
     """
 
     preset: str
     members: int = 5
     options: Mapping[str, Any] = default(default_factory=dict)
+    training: Mapping[str, Any] = default(default_factory=dict)
+    name: str = ""
+    features: tuple[str, ...] = ()
+    adaptation: str = "none"
+    variants: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
             raise ConfigError(f"there is no model called {self.preset!r}", expected="one of " + ", ".join(PRESETS))
+        if not self.name:
+            object.__setattr__(self, "name", self.preset)
+        for key in ("features", "variants"):
+            object.__setattr__(self, key, tuple(getattr(self, key)))
+        check_features(self.features)
+        for given, known in ((self.adaptation, ("none", *TRAINED)), *((item, TESTED) for item in self.variants)):
+            if given not in known:
+                raise ConfigError(f"model {self.name}: unknown adaptation {given!r}", expected=", ".join(known))
+        unknown = set(self.training) - {item.name for item in fields(TrainConfig)}
+        if unknown:
+            raise ConfigError(f"model {self.name} has unknown training settings {sorted(unknown)}")
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of its results: its own and those of its variants."""
+        return [self.name, *(variant_label(self.name, item) for item in self.variants)]
+
+    @property
+    def joint(self) -> bool:
+        """Whether the model infers several targets together; the others infer the first one."""
+        return PRESETS[self.preset][0] == "joint"
 
 
 @dataclass(frozen=True)
@@ -87,7 +133,9 @@ class Experiment:
     features : tuple of str
         Field names of the inputs.
     models : tuple of ModelSpec
-        What is trained.
+        What is trained. Joint models infer all targets, the others the first.
+    targets : tuple of str
+        Field names of what is inferred; empty for the study's target.
     rows : str or None
         Row filter that replaces the domains' own, such as ``all``.
     split : {"root", "row"}
@@ -101,6 +149,8 @@ class Experiment:
         (with a hold-out set: on theirs).
     epochs : int
         Longest training.
+    trains, tests : tuple of str
+        Domains to train on, and to test on when it is another one; empty for all.
     """
 
     name: str
@@ -108,25 +158,46 @@ class Experiment:
     domains: tuple[str, ...]
     features: tuple[str, ...]
     models: tuple[ModelSpec, ...]
+    targets: tuple[str, ...] = ()
     rows: str | None = None
     split: str = "root"
     folds: int = 5
     holdout: float = 0.15
     across: bool = True
     epochs: int = 500
+    trains: tuple[str, ...] = ()
+    tests: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_features(self.features)
+        for name in self.targets:
+            field(name)
         if self.folds == 1 or self.folds < 0:
             raise ConfigError(f"experiment {self.name}: folds is {self.folds}", expected="0 (hold-out) or 2 and more")
         if not _NAME.fullmatch(self.name):
             raise ConfigError(f"an experiment is called {self.name!r}", expected="letters, digits, - and _")
-        if len({model.preset for model in self.models}) < len(self.models):
-            raise ConfigError(f"experiment {self.name} lists a model twice")
+        if len({model.name for model in self.models}) < len(self.models):
+            raise ConfigError(f"experiment {self.name} lists a model twice", advice="give each its own name")
+        if self.folds == 0 and any(model.adaptation != "none" or model.variants for model in self.models):
+            raise ConfigError(f"experiment {self.name} adapts models and has a hold-out set", expected="folds")
+        unknown = {*self.trains, *self.tests} - set(self.domains)
+        if unknown:
+            raise ConfigError(f"experiment {self.name} names domains {sorted(unknown)} that it does not have")
+
+    @property
+    def train_domains(self) -> tuple[str, ...]:
+        """Domains that models are trained on."""
+        return self.trains or self.domains
+
+    @property
+    def test_domains(self) -> tuple[str, ...]:
+        """Domains that models of another domain are tested on."""
+        return self.tests or self.domains
 
     def config(self, model: ModelSpec, seed: int) -> TrainConfig:
-        """Return the training settings of a model: the paper's for the paper's network."""
-        return replace(recommended_config(model.preset), seed=seed, max_epochs=self.epochs)
+        """Return the training settings of a model: the recommended ones, the paper's for the paper's network."""
+        config = replace(recommended_config(model.preset), **model.training)
+        return replace(config, seed=seed, max_epochs=min(self.epochs, config.max_epochs))
 
 
 @dataclass(frozen=True)
@@ -208,10 +279,16 @@ class Study:
                 return item
         raise ConfigError(f"study {self.name} has no experiment {name!r}")
 
-    def smaller(self, *, epochs: int, folds: int, members: int) -> Study:
-        """Return the same study with shorter training, fewer folds and smaller ensembles, for a quick look."""
+    def targets(self, experiment: Experiment, model: ModelSpec | None = None) -> tuple[str, ...]:
+        """Return the targets of an experiment, or those of them that a model infers."""
+        every = experiment.targets or (self.target,)
+        return every if model is None or model.joint else every[:1]
+
+    def smaller(self, *, epochs: int, folds: int, members: int, toys: int = 1500) -> Study:
+        """Return the same study with shorter training, fewer folds, members and toys, for a quick look."""
         return replace(
             self,
+            domains=tuple(replace(item, toy=min(item.toy, toys)) for item in self.domains),
             experiments=tuple(
                 replace(
                     item,
@@ -270,8 +347,8 @@ def load_study(name_or_path: str | Path) -> Study:
             advice="galineage run --help",
         )
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        values = parse_toml(read_text(path))
+    except ValueError as error:
         raise ConfigError(f"the study is not valid TOML: {error}", where=str(path)) from error
     try:
         return _build(values)
@@ -302,6 +379,6 @@ def _build(values: dict[str, Any]) -> Study:
 
 def _experiment(values: dict[str, Any]) -> Experiment:
     models = tuple(ModelSpec(item) if isinstance(item, str) else ModelSpec(**item) for item in values.pop("models"))
-    for key in ("domains", "features"):
-        values[key] = tuple(values[key])
+    for key in ("domains", "features", "targets", "trains", "tests"):
+        values[key] = tuple(values.get(key, ()))
     return Experiment(models=models, **values)
