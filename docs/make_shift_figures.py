@@ -31,7 +31,7 @@ NAMES = {"neighbours": "neighbours", "mahalanobis": "Mahalanobis", "flow": "flow
 def column(index: int, change: Callable[[Rows], Rows]) -> Callable[[Rows, Rows], Rows]:
     """Change one feature of the fresh galaxies."""
 
-    def changed(x: Rows, fit: Rows) -> Rows:
+    def changed(x: Rows, _: Rows) -> Rows:
         made = x.copy()
         made[:, index] = change(x[:, index])
         return made
@@ -39,13 +39,13 @@ def column(index: int, change: Callable[[Rows], Rows]) -> Callable[[Rows, Rows],
     return changed
 
 
-def exchanged(x: Rows, fit: Rows) -> Rows:
+def exchanged(x: Rows, _: Rows) -> Rows:
     """Take each feature from another galaxy: every single column stays as it is."""
     return np.stack([np.random.default_rng(i).permutation(x[:, i]) for i in range(x.shape[1])], axis=1)
 
 
 CHANGES: dict[str, Callable[[Rows, Rows], Rows]] = {
-    "nothing: fresh galaxies of TNG100": lambda x, fit: x,
+    "nothing: fresh galaxies of TNG100": lambda x, _: x,
     "one feature (age) + 0.5 sigma": lambda x, fit: x + 0.5 * fit.std(axis=0) * (np.arange(x.shape[1]) == 2),
     "every feature + 0.5 sigma": lambda x, fit: x + 0.5 * fit.std(axis=0),
     "spread times 1.4": lambda x, fit: fit.mean(axis=0) + 1.4 * (x - fit.mean(axis=0)),
@@ -120,16 +120,19 @@ def as_text(table: dict[str, dict[str, tuple[float, float]]]) -> str:
 
 
 def errors(data: Path) -> Any:
-    """Errors of accepted and flagged galaxies, across TNG100 and EAGLE in both directions."""
+    """Errors of accepted and flagged galaxies, inside TNG100 and EAGLE and across in both directions."""
     from galineage import evaluate, train
     from galineage.evaluation import shift
 
     tables = {name: open_source(data / f"properties_{name}.h5py").read("z0") for name in ("tng", "eagle")}
     tables = {name: item.select(item["mstar"] >= 1e10) for name, item in tables.items()}
-    scores = [
-        evaluate(train(tables[one], FEATURES, "mdn", progress=False), tables[other]).scores
-        for one, other in (("tng", "eagle"), ("eagle", "tng"))
-    ]
+    scores = []
+    for one, other in (("tng", "eagle"), ("eagle", "tng")):
+        home = tables[one]
+        fifth = np.random.default_rng(0).permutation(len(home)) < len(home) // 5
+        inside = train(home.select(~fifth), FEATURES, "mdn", progress=False)
+        across = train(home, FEATURES, "mdn", progress=False)
+        scores += [evaluate(inside, home.select(fifth)).scores, evaluate(across, tables[other]).scores]
     found = shift.compute(scores)
     print(shift.judge(found))
     return shift.draw(found)[0].figure

@@ -156,13 +156,13 @@ class Catalogue:
         )
 
     def complete(self, names: Iterable[str]) -> Catalogue:
-        """Return the rows in which every named field, as a feature, is finite; the rest joins the skip list."""
-        names = list(names)
+        """Return the rows in which every named field is possible, and finite as a feature; the rest is skipped."""
+        names, reason = list(names), "needed as an input, and missing, zero or impossible"
         possible = np.stack([field(name).in_range(self[name]) for name in names], axis=1)
         finite = np.isfinite(self.features(names)) & possible
         whole = np.asarray(finite.all(axis=1))
         skips = [
-            Skip(int(row), str(self.ids[row]), name, str(self[name][row]), "needed as an input, and missing, zero or impossible")
+            Skip(int(row), str(self.ids[row]), name, str(self[name][row]), reason)
             for row in np.flatnonzero(~whole)
             for name in names[int(np.argmin(finite[row])) :][:1]
         ]

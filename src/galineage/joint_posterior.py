@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
-    from torch import Tensor
 
+    from galineage.models import JointDistribution
     from galineage.models.base import Estimator
 
     Array = NDArray[np.float64]
 
-__all__ = ["MIN_DEFINED", "JointDistribution", "JointPosterior", "Marginal", "joint_batches", "summarise_joint"]
+__all__ = ["MIN_DEFINED", "JointPosterior", "Marginal", "joint_batches", "summarise_joint"]
 
 MIN_DEFINED = 20
 """Fewest draws in which a target is defined that are summarised; with fewer the summary is NaN."""
@@ -30,42 +30,6 @@ MIN_DEFINED = 20
 _BATCH = 512
 _CELLS = 256
 _REACH = 4.0
-
-
-class JointDistribution(Protocol):
-    """What an estimator of several targets returns: E members, n galaxies, T targets.
-
-    Attributes
-    ----------
-    batch_shape : (E, n)
-        Members and galaxies.
-    targets : tuple of str, length T
-        Field names.
-    p_never : Tensor (E, n)
-        Probability of no major merger; no unit.
-    exact_never : bool
-        Whether that is exact; if not, the draws are as good.
-    """
-
-    @property
-    def targets(self) -> tuple[str, ...]: ...  # noqa: D102 - described above
-
-    @property
-    def batch_shape(self) -> torch.Size: ...  # noqa: D102 - described above
-
-    @property
-    def p_never(self) -> Tensor: ...  # noqa: D102 - described above
-
-    @property
-    def exact_never(self) -> bool: ...  # noqa: D102 - described above
-
-    def sample(self, sample_shape: torch.Size = ...) -> Tensor:
-        """Draw, shape (S, E, n, T), registry units; NaN in the merger targets of a draw without a major merger."""
-        ...
-
-    def sample_alike(self, draws: int, seed: int) -> Tensor:
-        """Draw likewise, (S, E, n, T) in registry units, with the same random numbers for every galaxy."""
-        ...
 
 
 class JointPosterior:

@@ -131,6 +131,20 @@ def test_spiegelhalter_is_standard_normal_for_right_probabilities(right):
     assert abs(np.std(deviations) - 1) < 0.2
 
 
+def test_probabilities_that_spread_too_far_are_overconfident(right):
+    odds = np.log(right[0].p_never / (1 - right[0].p_never))
+    found = {}
+    for factor in (2.5, 0.3):
+        p = 1 / (1 + np.exp(-(odds.mean() + factor * (odds - odds.mean()))))
+        p *= right[0].never.sum() / p.sum()  # the number is right, only the spread is not
+        result = joint_never.compute(replace(right[0], p_never=np.clip(p, 1e-4, 0.999)))
+        assert abs(result.slope - 1 / factor) < 0.4 / factor
+        found[factor] = joint_never.judge(result).kind
+    assert found == {2.5: "overconfident", 0.3: "underconfident"}
+    exact = joint_never.compute(right[0])
+    assert abs(exact.slope - 1) < 3 * exact.slope_error
+
+
 def test_a_dull_but_right_probability_passes_without_skill(right):
     joint = replace(right[0], p_never=np.full(len(right[0]), right[0].never.mean()))
     found = joint_never.compute(joint)

@@ -157,7 +157,7 @@ def test_nan_is_not_swallowed():
     assert run_layers(x, normed.dense(0.0)).isnan()[:, 0, 0].tolist() == [False, True]
 
 
-@pytest.mark.parametrize("rate", [1e-9, 0.1, 0.5, 0.997])
+@pytest.mark.parametrize("rate", [1e-12, 1e-9, 0.1, 0.5, 0.997])
 def test_dropout_drops_at_its_rate_and_independently(rate):
     members, rows, width = 4, 3000, 8
     identity = Dense(torch.eye(width).repeat(members, 1, 1), torch.zeros(members, 1, width), dropout=rate)

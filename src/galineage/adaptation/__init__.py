@@ -1,6 +1,6 @@
 """Fitting a trained model to galaxies of another domain by their inputs alone: the truth is never looked at."""
 
-from galineage.adaptation.adapt import ASSUMPTION, adapt
+from galineage.adaptation.adapting import ASSUMPTION, adapt
 from galineage.adaptation.matching import fit_matching
 from galineage.adaptation.weights import effective_size, importance_weights
 from galineage.models.matching import QuantileMatching

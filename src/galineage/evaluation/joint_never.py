@@ -47,6 +47,9 @@ class Never:
     deviation : float
         Number of standard deviations by which the Brier score departs from what the probabilities imply
         (Spiegelhalter 1986), and ``excess`` the same for the number of galaxies.
+    slope, slope_error : float
+        Of the true log odds against the stated ones (Cox 1958); 1 if right, below 1 if the stated probabilities spread
+        too far. NaN where they do not vary.
     brier, skill, skill_error : float
         Mean squared error of the probability; 1 - its ratio to that of always stating the observed frequency, with its
         bootstrap error: 0 if nothing was learned.
@@ -65,6 +68,8 @@ class Never:
     found: float
     deviation: float
     excess: float
+    slope: float
+    slope_error: float
     brier: float
     skill: float
     skill_error: float
@@ -82,7 +87,9 @@ class Never:
             ("n", self.n, "", "galaxies in the bin"),
         ]
         meta = {"model": self.model, "domains": self.label, "n": self.total, "brier": self.brier, "skill": self.skill}
-        return make_table(columns, meta | {"expected": self.expected, "found": self.found, "z": self.deviation})
+        meta |= {"expected": self.expected, "found": self.found, "z": self.deviation}
+        slope = {"slope": self.slope, "slope_error": self.slope_error}
+        return make_table(columns, meta | {key: value for key, value in slope.items() if np.isfinite(value)})
 
 
 def compute(scores: JointScores, *, bins: int = 8, n_boot: int = N_BOOT, seed: int = 0) -> Never:
@@ -122,6 +129,7 @@ def compute(scores: JointScores, *, bins: int = 8, n_boot: int = N_BOOT, seed: i
     variance = p * (1 - p)
     squares = ((1 - 2 * p) ** 2 * variance).sum()
     brier = float(((p - never) ** 2).mean())
+    slope, slope_error = _slope(p, never)
     return Never(
         stated=np.array([p[group].mean() for group in groups]),
         observed=observed,
@@ -132,6 +140,8 @@ def compute(scores: JointScores, *, bins: int = 8, n_boot: int = N_BOOT, seed: i
         found=float(never.sum()),
         deviation=float(((never - p) * (1 - 2 * p)).sum() / math.sqrt(squares)) if squares > 0 else 0.0,
         excess=float((never - p).sum() / math.sqrt(variance.sum())) if variance.sum() > 0 else 0.0,
+        slope=slope,
+        slope_error=slope_error,
         brier=brier,
         skill=float(_skill(p, never)),
         skill_error=float(spread(bootstrap(_skill, p, never, n_boot=n_boot, seed=seed), len(p))),
@@ -142,24 +152,30 @@ def compute(scores: JointScores, *, bins: int = 8, n_boot: int = N_BOOT, seed: i
 
 
 def judge(result: Never, *, level: float = LEVEL) -> Verdict:
-    """Say whether the stated probabilities hold: by their sum and by Spiegelhalter's test, at ``level`` together.
+    """Say whether the stated probabilities hold: by their sum, their spread and Spiegelhalter's test.
 
-    A departure of the sum by less than a tenth is not blamed, however well it is measured.
+    The three share ``level``. A departure of the sum by less than a tenth, or of the slope of the log odds by less than
+    0.2, is not blamed, however well it is measured.
     """
     numbers = (
         f"{result.expected:.0f} of {result.total} galaxies are said to have had no major merger (sum of the "
         f"probabilities), {result.found:.0f} had none; skill over the plain frequency "
-        f"{percent(result.skill, result.skill_error)}"
+        f"{percent(result.skill, result.skill_error)}, slope of the log odds "
+        f"{plus_minus(result.slope, result.slope_error)}"
     )
     if result.found < _LEAST and result.expected < _LEAST:
         return Verdict(f"{numbers}: too few to judge.", passed=False, kind="too few")
-    limit = _two_sided(level / 2)
+    limit = _two_sided(level / 3)
     ratio = result.found / max(result.expected, 1e-300)
     if abs(result.excess) > limit and abs(ratio - 1) > 0.1:
         error = math.sqrt(max(result.found, 1.0)) / max(result.expected, 1e-300)
         side = "low" if ratio > 1 else "high"
         text = f"probabilities are too {side} (true over stated number {plus_minus(ratio, error)})"
         return Verdict(f"{numbers}: {text}.", passed=False, kind=f"too {side}")
+    if abs(result.slope - 1) > max(0.2, limit * result.slope_error):
+        kind = "overconfident" if result.slope < 1 else "underconfident"
+        text = f"{kind}: stated probabilities spread too {'far' if result.slope < 1 else 'little'}"
+        return Verdict(f"{numbers}: {text}.", passed=False, kind=kind)
     if abs(result.deviation) > limit:
         kind = "overconfident" if result.deviation > 0 else "underconfident"
         return Verdict(f"{numbers}: {kind} (Spiegelhalter's z {result.deviation:+.1f}).", passed=False, kind=kind)
@@ -200,6 +216,25 @@ def _skill(p: Array, never: Array) -> Array:
     plain = (rate * (1 - rate))[..., 0]
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(plain > 0, 1 - ((p - never) ** 2).mean(axis=-1) / plain, np.nan)
+
+
+def _slope(p: Array, never: Array) -> tuple[float, float]:
+    """Slope of the log odds of ``never`` against those of ``p``, (n,) each, by maximum likelihood, and its error."""
+    inner = np.clip(p, 1e-6, 1 - 1e-6)
+    odds = np.log(inner / (1 - inner))
+    if odds.std() < 1e-6 or never.min() == never.max():
+        return math.nan, math.nan
+    design = np.stack([np.ones_like(odds), odds], axis=1)
+    beta = np.array([0.0, 1.0])
+    for _ in range(50):
+        fitted = 1 / (1 + np.exp(-np.clip(design @ beta, -30, 30)))
+        weight = np.maximum(fitted * (1 - fitted), 1e-12)
+        curvature = (design * weight[:, None]).T @ design
+        step = np.linalg.solve(curvature, design.T @ (never - fitted))
+        beta = beta + np.clip(step, -1, 1)
+        if np.abs(step).max() < 1e-8:
+            break
+    return float(beta[1]), float(np.sqrt(np.linalg.inv(curvature)[1, 1]))
 
 
 def _wilson(rate: Array, n: NDArray[np.int64]) -> tuple[Array, Array]:

@@ -34,7 +34,7 @@ _WELL_FILLED = 20
 _FEWEST = 50
 EXPECTED = 0.05
 """Fraction flagged of galaxies like the training galaxies: `galineage.shift.FALSE_ALARMS`, whose room needs torch."""
-_SHOWN = (0.3, 6.0)
+_SHOWN = (0.4, 5.0)
 
 
 @dataclass(frozen=True)
@@ -198,13 +198,14 @@ def draw(result: Shift, ax: Figure | SubFigure | Sequence[Axes] | None = None) -
         panel.set_xlim(*_SHOWN)
     upper.text(1.03, 0.97, "flagged", transform=upper.get_xaxis_transform(), va="top", fontsize=9.5)
     upper.text(0.97, 0.97, "accepted", transform=upper.get_xaxis_transform(), va="top", ha="right", fontsize=9.5)
-    ticks = [0.3, 0.5, 1, 2, 3, 5]
+    upper.set_ylim(top=1.15 * upper.get_ylim()[1])
+    ticks = [0.4, 0.5, 0.7, 1, 1.5, 2, 3, 4, 5]
     lower.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     lower.set_xticks([], minor=True)
     lower.set_ylim(bottom=0)
     upper.tick_params(labelbottom=False)
     upper.set_ylabel("Galaxies [%]")
-    lower.set_ylabel(f"RMS error of\n{axis_label(result.target)}")
+    lower.set_ylabel(f"RMS error of {axis_label(result.target)}")
     lower.set_xlabel("Shift score (distance to the training galaxies; 5 % of their like lie above 1)")
     upper.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=1 if len(result.curves) < 3 else 2, fontsize=9)
     return upper, lower

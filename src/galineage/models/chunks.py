@@ -30,8 +30,10 @@ def in_chunks(work: Callable[[int, slice], Result], rows: int, size: int) -> lis
     """
     pieces = [slice(start, min(start + size, rows)) for start in range(0, rows, size)] or [slice(0, 0)]
 
+    inference = torch.is_inference_mode_enabled()  # belongs to a thread: tensors made under it need it in every one
+
     def one(number: int) -> Result:
-        with torch.no_grad():
+        with torch.inference_mode(inference), torch.no_grad():
             return work(number, pieces[number])
 
     whole = torch.get_num_threads()

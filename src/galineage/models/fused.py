@@ -60,9 +60,9 @@ class Dense:
         self.weight, self.bias = weight.detach().numpy(), bias.detach().numpy()
         self.norm = tuple(part.detach().numpy() for part in norm) if norm else _NO_NORM
         self.how, self.constants = (rectify, norm is not None), (np.float32(momentum), np.float32(eps))
-        self.changes = norm is not None or dropout > 0
         # the compiled functions compare 32-bit hashes with this
         self.limit = np.uint32(min(round(dropout * 2**32), 2**32 - 1))
+        self.changes = norm is not None or self.limit > 0
 
     def moved(self) -> bool:
         """Whether a trained tensor has left the memory that it had."""

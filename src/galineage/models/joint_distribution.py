@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["JointDistribution"]
 
-_ROWS = 1024  # at a time where no gradient is wanted, over all members: activations stay in a core's cache
+_ROWS = 2048  # at a time where no gradient is wanted, over all members: activations stay in a core's cache
 _NEVER_DRAWS = 512
 _NEVER_SEED = 20230519
 

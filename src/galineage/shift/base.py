@@ -139,7 +139,7 @@ class ShiftScore(ABC):
 
     @abstractmethod
     def tensors(self) -> dict[str, NDArray[Any]]:
-        """Arrays that `from_tensors` needs, by name; scaled units inside."""
+        """Arrays that `from_tensors` needs by name, of any shape; scaled units inside."""
 
     @classmethod
     @abstractmethod

@@ -1,0 +1,63 @@
+"""The page of counted faults says what the tests count."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import test_bad_values
+import test_determinism
+import test_exact_resume
+import test_killed_runs
+import test_leakage
+import test_old_bundles
+from hostile_files import ITEMS
+
+from galineage.models import PRESETS
+
+HERE = Path(__file__).parent
+PAGE = HERE.parents[1] / "docs" / "reliability.md"
+ROWS = [
+    [cell.strip() for cell in line.strip("| ").split(" | ")]
+    for line in PAGE.read_text(encoding="utf-8").splitlines()
+    if re.match(r"\| R\d", line)
+]
+
+
+def counts(test):
+    """What the page says under "count" of the rows of one test."""
+    return " ".join(row[3] for row in ROWS if row[6] == f"`{test}.py`")
+
+
+def test_every_fault_of_the_list_has_a_row_and_every_row_a_test():
+    assert {row[0] for row in ROWS} == {"R2", "R3", "R4", "R6", "R10", "R15", "R16", "R17", "R19"}
+    named = {row[6].strip("`") for row in ROWS}
+    assert all((HERE / name).is_file() for name in named)
+    files = {path.name for path in HERE.glob("test_*.py")}
+    assert files - named == {Path(__file__).name}
+
+
+@pytest.mark.parametrize(
+    ("test", "number"),
+    [
+        ("test_killed_runs", f"{test_killed_runs.KILLS} kills"),
+        ("test_exact_resume", f"{len(test_exact_resume.CASES)} set-ups, {len(test_exact_resume.CUTS)} cuts"),
+        (
+            "test_bad_values",
+            f"{4 * test_bad_values.SLOW_EXAMPLES} tables, {3 * test_bad_values.SLOW_EXAMPLES} catalogues",
+        ),
+        ("test_hostile_files", f"{len(ITEMS)} files"),
+        ("test_detectors", "1000 data sets"),
+        ("test_determinism", f"{len(PRESETS)} presets"),
+        ("test_old_bundles", f"{len(test_old_bundles.BUNDLES)} bundles of {test_old_bundles.FORMAT} formats"),
+    ],
+)
+def test_the_counts_are_those_of_the_tests(test, number):
+    assert number in counts(test)
+
+
+def test_the_circumstances_are_those_of_the_page():
+    (how,) = [row[2] for row in ROWS if row[0] == "R17"]
+    assert f"batches of 1, 64 and {test_determinism.ROWS}" in how
+    assert f"every galaxy at {test_leakage.VIEWS} snapshots" in " ".join(row[2] for row in ROWS)
