@@ -57,6 +57,8 @@ def same(first, second, order=slice(None)):
         scale = max(1.0, float(np.nanmax(np.abs(values))))
         # the top of a peak is flat: in single precision its place is known to about the root of the rounding error
         tolerance = 2e-3 if name.endswith("_map") else 1e-6
+        if name.endswith("_epistemic"):  # a small difference of means that are exact to 1e-6 themselves
+            tolerance = 1e-5
         np.testing.assert_allclose(second[name], values[order], atol=tolerance * scale, rtol=0, err_msg=name)
 
 

@@ -26,7 +26,9 @@ def compare(found, expected):
     assert found.keys() >= expected.keys()
     for name, values in expected.items():
         before, now = (np.array(item, dtype=float) for item in (values, found[name]))
-        tolerance = TOLERANCES.get(name, 1e-6) * max(1.0, float(np.nanmax(np.abs(before))))
+        # members' disagreement is a small difference of means that are exact to 1e-6 themselves
+        near = 1e-5 if name.endswith("_epistemic") else 1e-6
+        tolerance = TOLERANCES.get(name, near) * max(1.0, float(np.nanmax(np.abs(before))))
         np.testing.assert_allclose(now, before, atol=tolerance, rtol=0, err_msg=name)
 
 

@@ -53,6 +53,8 @@ def test_the_report_holds_every_kind_of_figure(finished, study):
     text = page.read_text()
     # those of several targets are drawn in test_eisert_study.py
     several = {"widths", "target-errors", "never", "relation-of-two", "joint"}
+    # those of several ways to cross are drawn in test_transfer_study.py
+    several |= {"ladder", "error-bars"}
     assert {entry.kind for entry in study.figures} == set(KINDS) - several - {"toy-relations"}
     for entry in study.figures:
         if entry.kind not in ("diagnostics", "accuracy", "published"):

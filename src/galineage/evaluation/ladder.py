@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from astropy.table import Column, Table
 
 from galineage.errors import DataError
 from galineage.evaluation import accuracy
@@ -17,6 +16,7 @@ from galineage.fields import field
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from astropy.table import Table
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
     from numpy.typing import NDArray
@@ -66,6 +66,8 @@ class Ladder:
 
     def to_table(self) -> Table:
         """Return one row per method: ``method``, ``train``, ``test``, and each metric with its ``_err``."""
+        from astropy.table import Column, Table
+
         unit = field(self.target).unit or None
         table = Table()
         for name, texts, meaning in (

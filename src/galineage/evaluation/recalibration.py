@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from galineage.calibration.conformal import LEVELS
 from galineage.errors import DataError
 from galineage.evaluation.bootstrap import N_BOOT, bootstrap, spread
 from galineage.evaluation.style import INK, axis_label, colour, new_axes, styled
@@ -26,6 +25,9 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 __all__ = ["TOLERANCE", "ErrorBars", "Intervals", "compute", "draw", "judge", "of_scores"]
+
+LEVELS = (0.68, 0.95)
+"""Nominal probabilities that are compared; not taken from `galineage.calibration`, which loads torch."""
 
 TOLERANCE = 0.02
 """Departure from the nominal coverage that is not blamed."""
