@@ -638,8 +638,8 @@ def test_draws_have_the_correlation_that_is_there(learned, unseen):
 @pytest.mark.slow
 def test_sentinels_and_the_bernoulli_factor_agree_on_the_galaxies_that_never_merged(unseen):
     rows, _, _, _, chance = unseen
-    bernoulli = taught(6000, 20)
-    published = taught(6000, 20, never="sentinel", bounded=False, coupling="spline", label_noise=0.025)
+    bernoulli = taught(6000, 40)
+    published = taught(6000, 40, never="sentinel", bounded=False, coupling="spline", label_noise=0.025)
     with torch.no_grad():
         exact = bernoulli(rows).p_never[0].double().numpy()
         sentinel = published(rows).p_never[0].double().numpy()
