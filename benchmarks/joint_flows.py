@@ -203,7 +203,7 @@ class Jobs:
         """Draw for some galaxies; the peers get as many at a time as suits them."""
         size = self.sampled if isinstance(self.model, Ours) else self.model.chunk
         for start in range(0, self.sampled, size):
-            self.model.sample(self.given[start : start + size])
+            self.model.sample(self.given[start : min(start + size, self.sampled)])
 
 
 def models(context: int) -> dict[str, Callable[[], Any]]:

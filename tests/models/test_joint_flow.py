@@ -515,6 +515,22 @@ def test_a_missing_feature_gives_nan_in_its_row_only(never, coupling):
     torch.testing.assert_close(density[:, keep], clean[:, keep])
 
 
+def test_a_logistic_chance_starts_flat_and_its_gain_stretches_the_inputs():
+    flat, x, _ = ready(chance=(), chance_gain=5.0)
+    for part in flat.chance.parameters():
+        torch.nn.init.zeros_(part)
+    assert conditioned(flat, x).p_never.std() < 1e-6
+    plain, gained = (JointFlow(("mstar", "age"), ("f_ex", "t_last_major"), chance=(), chance_gain=g) for g in (1.0, 5.0))
+    assert all((part == 0).all() for part in plain.chance.weights)
+    with torch.no_grad():
+        for made in (plain, gained):
+            made.chance.weights[0].fill_(0.3)
+        columns = torch.randn(plain.members, 2, 50, generator=torch.Generator().manual_seed(0))
+        torch.testing.assert_close(gained.chance(columns), plain.chance(5 * columns))
+    with pytest.raises(ConfigError, match="chance_gain"):
+        JointFlow(("mstar",), ("f_ex", "t_last_major"), chance_gain=0.0)
+
+
 def test_p_never_is_zero_without_merger_targets_and_the_fraction_of_draws_with_sentinels():
     made, x, _ = ready(("f_ex", "mu_mean_merger"))
     assert (conditioned(made, x).p_never == 0).all()

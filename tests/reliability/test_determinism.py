@@ -49,7 +49,7 @@ def answer(bundle, table):
     return {name: np.ma.filled(found[name], np.nan) for name in found.colnames if found[name].dtype.kind in "fi"}
 
 
-def same(first, second, order=slice(None)):
+def assert_same(first, second, order=slice(None)):
     assert first.keys() == second.keys()
     for name, values in first.items():
         if name == "id":
@@ -76,7 +76,7 @@ def test_the_size_of_a_batch_does_not_matter(bundles, table, preset, monkeypatch
     for size in (1, 64):
         monkeypatch.setattr(prediction, "_BATCH", size)
         rows = table.select(np.arange(ROWS) < (40 if size == 1 else ROWS))
-        same({name: values[: len(rows)] for name, values in whole.items()}, answer(bundles(preset), rows))
+        assert_same({name: values[: len(rows)] for name, values in whole.items()}, answer(bundles(preset), rows))
     tally("R17", f"{preset} batches of 1, 64 and {ROWS}", "equal to 1e-6")
 
 
@@ -86,7 +86,7 @@ def test_the_order_of_the_rows_does_not_matter(bundles, table, preset, rng, tall
     shuffled = Catalogue(
         {name: table[name][order] for name in table.columns}, table.ids[order], table.domain[order], table.root[order]
     )
-    same(answer(bundles(preset), table), answer(bundles(preset), shuffled), order)
+    assert_same(answer(bundles(preset), table), answer(bundles(preset), shuffled), order)
     tally("R17", f"{preset} shuffled", "equal to 1e-6")
 
 
@@ -99,7 +99,7 @@ def test_the_number_of_threads_does_not_matter(bundles, table, preset, monkeypat
         four = answer(bundles(preset), table)
     finally:
         torch.set_num_threads(1)
-    same(one, four)
+    assert_same(one, four)
     tally("R17", f"{preset} 1 and 4 threads", "equal to 1e-6")
 
 
@@ -127,4 +127,4 @@ def test_a_difference_would_be_seen(table):
     forward = estimator.forward
     estimator.forward = lambda context: forward(context + 1e-3 * context.mean(dim=-2, keepdim=True))
     with pytest.raises(AssertionError):
-        same(whole, answer(bundle, table))
+        assert_same(whole, answer(bundle, table))

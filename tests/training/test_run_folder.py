@@ -75,7 +75,7 @@ def test_a_lock_of_another_process_holds_and_one_left_by_a_killed_process_does_n
 
 def test_a_stale_lock_with_the_id_of_a_living_process_does_not_hold(tmp_path):
     (tmp_path / "lock").write_text(f"{os.getppid()}\n")
-    fit(tmp_path, max_epochs=2)
+    assert fit(tmp_path, max_epochs=2)[1].epochs == 2
 
 
 def test_of_many_runs_that_start_together_one_is_let_in_at_a_time(tmp_path):
@@ -109,9 +109,10 @@ def test_a_lock_is_freed_when_the_run_fails(tmp_path, monkeypatch):
     assert fit(tmp_path)[1].epochs == 9
 
 
-def test_without_a_folder_there_is_nothing_to_lock():
+def test_without_a_folder_there_is_nothing_to_lock(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with locked(None), locked(None):
-        pass
+        assert not list(tmp_path.iterdir())
 
 
 def test_a_file_system_without_locks_is_used_without(tmp_path, monkeypatch):

@@ -63,13 +63,21 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "mdn": ("perceptron", {"head": BoundedHead()}),
     "flow": ("perceptron", {"head": FlowHead()}),
     "pool": ("perceptron", {"head": BoundedHead()}),
-    "cinn": ("joint", {"coupling": "spline", "blocks": 6, "condition": (128, 128, 32), "chance": ()}),
+    "cinn": (
+        "joint",
+        {"coupling": "spline", "blocks": 6, "condition": (128, 128, 32), "chance": (), "chance_gain": 5.0},
+    ),
     "cinn-published": ("joint", _EISERT),
     "spline": ("spline", {}),
     "forest": ("forest", {}),
     "boosting": ("boosting", {}),
 }
 """Named estimators: ``paper`` is Table A1 of Angeloudi+2023 with its Gaussian head, ``mdn`` the recommended one.
+
+``cinn-published`` is the conditional invertible network of Eisert+2023, for several targets at once, with the sizes of
+the authors' code. ``cinn`` is the recommended one for that: splines (docs/performance.md compares them with affine
+couplings on galaxies that neither had seen), a Bernoulli factor for galaxies without a major merger, and targets that
+stay in their range.
 
 ``pool`` is ``mdn`` with members that see different features: every subset of them that holds those in the option
 ``keep`` (default: mass, size and spin, as far as they are features). In the simulation it was trained in the subsets

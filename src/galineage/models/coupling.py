@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from galineage.errors import ConfigError
 from galineage.models.base import require_counts
-from galineage.models.coupling_pass import Layers, Passing, differentiable
+from galineage.models.coupling_pass import Later, Layers, Passing, differentiable
 from galineage.models.monotone import Affine, RationalQuadratic
 
 if TYPE_CHECKING:
@@ -92,6 +93,11 @@ class _Subnets(nn.Module):
         """Give columns of context (E, C, n) to the first layers of all blocks in one product."""
         firsts = torch.baddbmm(self.start.flatten(1, 2), self.context.flatten(1, 2), context)
         return Layers(firsts, self.enter, tuple(self.weights), tuple(self.biases))
+
+    def await_context(self, context: Tensor) -> Layers:
+        """Keep columns of context (E, C, n) for the first layers, until each block's turn comes."""
+        later = Later(self.start, self.context, context)
+        return Layers(later, self.enter, tuple(self.weights), tuple(self.biases))
 
 
 class CouplingFlow(nn.Module):
@@ -175,7 +181,7 @@ class CouplingFlow(nn.Module):
 
     def condition(self, context: Tensor) -> Conditioned:
         """Give the flow its context, columns (E, C, n), scaled units; first layers see it here, not per draw."""
-        return Conditioned(self, tuple(part.condition(context) for part in self.networks))
+        return Conditioned(self, context)
 
 
 @dataclass(frozen=True)
@@ -186,12 +192,16 @@ class Conditioned:
     ----------
     flow : CouplingFlow
         The flow.
-    layers : tuple of Layers
-        The networks of both halves (of the second only, if there is one quantity).
+    context : Tensor (E, C, n)
+        Scaled units.
     """
 
     flow: CouplingFlow
-    layers: tuple[Layers, ...]
+    context: Tensor
+
+    @cached_property
+    def _layers(self) -> tuple[Layers, ...]:
+        return tuple(part.condition(self.context) for part in self.flow.networks)
 
     def forward(self, x: Tensor, extra: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map quantities to standard normals.
@@ -229,4 +239,10 @@ class Conditioned:
     def _passing(self, x: Tensor, extra: Tensor | None) -> Passing:
         flow = self.flow
         flat = None if extra is None or not flow.extra else extra.flatten(2)
-        return Passing(flow.transform, flow.halves, flow.orders, flow.returns, self.layers, flat, x.shape[2] == 1)
+        single = x.shape[2] == 1
+        if single and flow.size > 1 and not torch.is_grad_enabled():
+            # what all first layers get would be the largest tensor by far, and is needed once
+            layers = tuple(part.await_context(self.context) for part in flow.networks)
+        else:
+            layers = self._layers
+        return Passing(flow.transform, flow.halves, flow.orders, flow.returns, layers, flat, single)

@@ -14,9 +14,27 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from galineage.models.monotone import Affine, RationalQuadratic
 
 __all__ = ["Layers", "Passing", "differentiable"]
+
+
+class Later(NamedTuple):
+    """What the first layers need to see a context, when they see it.
+
+    Attributes
+    ----------
+    start, weights : Tensor (E, blocks, width, 1) and (E, blocks, width, C)
+        Biases, and weights for the context; no unit.
+    context : Tensor (E, C, n)
+        Scaled units.
+    """
+
+    start: Tensor
+    weights: Tensor
+    context: Tensor
 
 
 class Layers(NamedTuple):
@@ -24,7 +42,7 @@ class Layers(NamedTuple):
 
     Attributes
     ----------
-    firsts : Tensor (E, blocks * width, n)
+    firsts : Tensor (E, blocks * width, n) or Later
         What the context gives the first layers, scaled units.
     enter : Tensor (E, blocks, width, k) or None
         Weights of the first layers for the other half and the further inputs; None if there are none.
@@ -32,7 +50,7 @@ class Layers(NamedTuple):
         The other layers.
     """
 
-    firsts: Tensor
+    firsts: Tensor | Later
     enter: Tensor | None
     weights: tuple[Tensor, ...]
     biases: tuple[Tensor, ...]
@@ -40,7 +58,12 @@ class Layers(NamedTuple):
     def blocks(self) -> list[_Net]:
         """Return the networks block by block."""
         count, width = self.biases[0].shape[1], self.weights[0].shape[-1]
-        firsts = self.firsts.split(width, dim=1)
+        firsts: Iterable[Any]
+        if isinstance(self.firsts, Later):
+            starts, context_weights, context = self.firsts
+            firsts = zip(starts.unbind(1), context_weights.unbind(1), [context] * count, strict=True)
+        else:
+            firsts = self.firsts.split(width, dim=1)
         enters = [None] * count if self.enter is None else self.enter.unbind(1)
         weights = zip(*(weight.unbind(1) for weight in self.weights), strict=True)
         biases = zip(*(bias.unbind(1) for bias in self.biases), strict=True)
@@ -49,6 +72,8 @@ class Layers(NamedTuple):
     def together(self) -> _Net:
         """Return the networks of all blocks as one that has members times blocks members, to be called once."""
         width = self.weights[0].shape[-1]
+        if isinstance(self.firsts, Later):
+            raise TypeError("networks of all blocks at once need their context")
         return _Net(
             self.firsts.unflatten(1, (-1, width)).flatten(0, 1),
             None if self.enter is None else self.enter.flatten(0, 1),
@@ -58,16 +83,19 @@ class Layers(NamedTuple):
 
 
 class _Net(NamedTuple):
-    """One block's network."""
+    """One block's network; its first layer may be the three tensors that it comes from."""
 
-    first: Tensor
+    first: Any
     enter: Tensor | None
     weights: tuple[Tensor, ...]
     biases: tuple[Tensor, ...]
 
     def run(self, x: Tensor | None, kept: list[Tensor] | None = None) -> Tensor:
         """Map columns (E, k, S n), or nothing, to (E, P, S n), or (E, P, n); hidden layers are put into ``kept``."""
-        if x is None or self.enter is None:
+        if isinstance(self.first, tuple):
+            h = torch.baddbmm(*self.first)
+            h = torch.relu_(h if x is None or self.enter is None else h.baddbmm_(self.enter, x))
+        elif x is None or self.enter is None:
             h = torch.relu(self.first)
         elif x.shape[2] == self.first.shape[2]:
             h = torch.relu_(torch.baddbmm(self.first, self.enter, x))

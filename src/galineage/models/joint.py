@@ -22,6 +22,22 @@ if TYPE_CHECKING:
 __all__ = ["JointDistribution", "JointFlow"]
 
 
+class _Odds(ColumnNet):
+    """Log odds of "never"; without hidden layers a logistic regression, which starts flat."""
+
+    def __init__(self, members: int, widths: Sequence[int], gain: float) -> None:
+        super().__init__(members, widths)
+        self.gain = gain
+
+    def reset(self, generator: torch.Generator) -> None:
+        super().reset(generator)
+        if len(self.weights) == 1:
+            nn.init.zeros_(self.weights[0])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x if self.gain == 1 else self.gain * x)
+
+
 class _Factor(nn.Module):
     """The conditional density of some of the targets: a condition network and a flow."""
 
@@ -83,6 +99,9 @@ class JointFlow(Estimator):
     chance : sequence of int, optional
         Hidden widths of the network of P(never); none make it a logistic regression, which few such galaxies call for.
         Default: those of the condition network.
+    chance_gain : float
+        Factor on the inputs of that network. The few weights of a logistic regression must grow as far, in as many
+        steps of the optimiser, as the many of a network do together: 5 lets them.
     clamp : float
         Soft clamp of an affine block's log scale.
     bins : int
@@ -118,6 +137,7 @@ class JointFlow(Estimator):
         hidden: Sequence[int] = (128, 128),
         condition: Sequence[int] = (128, 128, 128),
         chance: Sequence[int] | None = None,
+        chance_gain: float = 1.0,
         clamp: float = 1.0,
         bins: int = 8,
         never: Never = "bernoulli",
@@ -132,6 +152,7 @@ class JointFlow(Estimator):
         self.coupling, self.blocks, self.clamp, self.bins = coupling, blocks, float(clamp), bins
         self.hidden, self.condition = tuple(hidden), tuple(condition)
         self.chance_hidden = self.condition[:-1] if chance is None else tuple(chance)
+        self.chance_gain = float(chance_gain)
         self.never, self.bounded, self.initial = never, bool(bounded), initial
         self.label_noise, self.seed = float(label_noise), int(seed)
         self._check()
@@ -139,7 +160,7 @@ class JointFlow(Estimator):
         merger = [index for index, late in enumerate(self.space.merger) if late]
         others = [index for index, late in enumerate(self.space.merger) if not late]
         split = never == "bernoulli" and bool(merger)
-        self.chance = ColumnNet(members, (len(self.features), *self.chance_hidden, 1)) if split else None
+        self.chance = _Odds(members, (len(self.features), *self.chance_hidden, 1), self.chance_gain) if split else None
         self.first = (
             _Factor(self, others if split else range(len(names)), int(split), seed) if others or not split else None
         )
@@ -155,6 +176,8 @@ class JointFlow(Estimator):
             raise ConfigError(f"never is {self.never!r}", expected="bernoulli or sentinel")
         if self.initial not in ("fan-in", "published"):
             raise ConfigError(f"initial is {self.initial!r}", expected="fan-in or published")
+        if not 0 < self.chance_gain <= 1000:
+            raise ConfigError(f"chance_gain is {self.chance_gain}", expected="a positive number up to 1000")
         if not 0 <= self.label_noise <= 1:
             raise ConfigError(f"label_noise is {self.label_noise}", expected="0 to 1")
 
@@ -210,6 +233,7 @@ class JointFlow(Estimator):
             "hidden": list(self.hidden),
             "condition": list(self.condition),
             "chance": list(self.chance_hidden),
+            "chance_gain": self.chance_gain,
             "clamp": self.clamp,
             "bins": self.bins,
             "never": self.never,

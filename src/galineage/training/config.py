@@ -130,8 +130,11 @@ def recommended_config(model: str) -> TrainConfig:
     """Return the training settings that suit a preset: the papers' for the papers' networks, ours otherwise.
 
     The paper's network needs small batches: its batch normalisation averages over a hundred steps, which early stopping
-    does not wait for when an epoch has only ten.
+    does not wait for when an epoch has only ten. A joint flow fits a table of a few thousand galaxies in twenty epochs
+    and then learns them by heart; letting the rate fall gained 0.06 nats per galaxy for five targets of toy-a.
     """
     if model.startswith("paper"):
         return TrainConfig.published()
+    if model == "cinn":
+        return TrainConfig(learning_rate=1e-3, lr_decay=0.7, lr_decay_every=5, batch_size=256, patience=10)
     return TrainConfig.published_joint() if model == "cinn-published" else TrainConfig()
