@@ -520,7 +520,7 @@ def test_a_logistic_chance_starts_flat_and_its_gain_stretches_the_inputs():
     for part in flat.chance.parameters():
         torch.nn.init.zeros_(part)
     assert conditioned(flat, x).p_never.std() < 1e-6
-    plain, gained = (JointFlow(("mstar", "age"), ("f_ex", "t_last_major"), chance=(), chance_gain=g) for g in (1.0, 5.0))
+    plain, gained = (JointFlow(FEATURES, ("f_ex", "t_last_major"), chance=(), chance_gain=gain) for gain in (1.0, 5.0))
     assert all((part == 0).all() for part in plain.chance.weights)
     with torch.no_grad():
         for made in (plain, gained):
