@@ -55,6 +55,7 @@ items = [
   {{ kind = "ladder", name = "l", title = "L", caption = "c", experiment = "c", pairs_shown = [["toy-a", "toy-b"], ["toy-a", "toy-a"]], goals = {{ "toy-a to toy-b" = {{ rmse = 0.1, bias = 0.01 }} }} }},
   {{ kind = "error-bars", name = "e", title = "E", caption = "c", experiment = "c", model = "mdn", pairs_shown = [["toy-a", "toy-b"]] }},
   {{ kind = "accuracy", name = "a", title = "A", caption = "c", experiment = "c", pairs = "all" }},
+  {{ kind = "coverage", name = "v", title = "V", caption = "c", experiment = "c", model = "mdn + matching", pairs = "across" }},
 ]
 """
 

@@ -38,6 +38,7 @@ COLUMNS = {
 """Metrics of `galineage.evaluation.accuracy` that are compared, and what they mean."""
 
 _SHOWN = {"rmse": "RMSE", "bias_median": "median error", "coverage68": "truths in 68 % interval"}
+_POINT = "posterior means"
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,8 @@ def draw(
 ) -> list[Axes]:
     """Draw error, bias and coverage of every method, one row each, with bootstrap errors.
 
+    Error and bias are those of posterior means; open circles are the bias of posterior medians.
+
     Parameters
     ----------
     result : Ladder
@@ -159,12 +162,15 @@ def draw(
     axes = list(figure.subplots(1, 3, sharey=True))
     places = np.arange(len(result.labels))[::-1]
     for ax, (name, title) in zip(axes, _SHOWN.items(), strict=True):
-        ax.errorbar(result.values[name], places, xerr=result.errors[name], fmt="o", color=colour(0), capsize=2)
+        ax.errorbar(
+            result.values[name], places, xerr=result.errors[name], fmt="o", color=colour(0), capsize=2, label=_POINT
+        )
         ax.set_xlabel(title)
         ax.grid(axis="x", alpha=0.3)
         ax.set_ylim(-0.6, len(places) - 0.4)
     if "rmse" in goals:
         axes[0].axvspan(axes[0].get_xlim()[0], goals["rmse"], color=colour(2), alpha=0.15, lw=0)
+    axes[1].plot(result.values["bias_p50"], places, "o", mfc="white", color=colour(1), label="posterior medians")
     axes[1].axvline(0, color="0.4", lw=1, ls="--")
     if "bias" in goals:
         axes[1].axvspan(-goals["bias"], goals["bias"], color=colour(2), alpha=0.15, lw=0)
@@ -175,5 +181,7 @@ def draw(
         f"{label} ({train})" if several else label for label, train in zip(result.labels, result.train, strict=True)
     ]
     axes[0].set_yticks(places, names)
-    axes[1].set_title(f"{result.train[0]} → {result.test}" if not several else f"tested on {result.test}")
+    title = f"{result.train[0]} → {result.test}" if not several else f"tested on {result.test}"
+    axes[1].set_title(title, pad=24)
+    axes[1].legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False, borderaxespad=0.2)
     return axes

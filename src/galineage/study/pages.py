@@ -129,10 +129,12 @@ def make_relation(results: Results, options: Mapping[str, Any]) -> list[Panel | 
 
 
 def make_coverage(results: Results, options: Mapping[str, Any]) -> list[Panel | Grid]:
-    """Coverage of the tests, left inside a domain and right across (Figure 11)."""
+    """Coverage of the tests, left inside a domain and right across (Figure 11), or of one kind of ``pairs``."""
     found, labels = [], []
     with style():
-        parts = [which for which in ("within", "across") if results.pairs(options["experiment"], which)]
+        asked = options.get("pairs", "all")
+        parts = [which for which in ("within", "across") if asked in (which, "all")]
+        parts = [which for which in parts if results.pairs(options["experiment"], which)]
         figure = new_figure(5.6 * len(parts), 5.6)
         for ax, which in zip(np.ravel(figure.subplots(1, len(parts), squeeze=False)), parts, strict=True):
             for index, item in enumerate(chosen(results, {**options, "pairs": which})):
@@ -189,17 +191,19 @@ def make_transfer(results: Results, options: Mapping[str, Any]) -> list[Panel | 
 def make_diagnostics(results: Results, options: Mapping[str, Any]) -> list[Panel | Grid]:
     """Single-test diagnostics by name, for every pair asked for."""
     panels: list[Panel | Grid] = []
+    several = len(results.study.targets(results.study.experiment(options["experiment"]))) > 1
     for name in options["diagnostics"]:
         if name not in DIAGNOSTICS:
             raise ConfigError(f"there is no diagnostic {name!r}", expected="one of " + ", ".join(DIAGNOSTICS))
         diagnostic = DIAGNOSTICS[name]
         for item in chosen(results, options):
             result = diagnostic.compute(item)
+            whose = f"{item.target}, {label(item)}" if several else label(item)
             stem = f"{options['name']}_{name}_{item.train}_to_{item.test}".replace(".", "-").replace(" ", "-")
             panels.append(
                 Panel(
                     stem,
-                    f"{diagnostic.title}: {label(item)}",
+                    f"{diagnostic.title}: {whose}",
                     diagnostic.caption,
                     diagnostic.figure(result),
                     (diagnostic.judge(result),),
