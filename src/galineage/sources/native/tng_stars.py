@@ -1,0 +1,117 @@
+"""Star particles of TNG and Illustris files in the galaxy's frame and in physical units."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from galineage.errors import FileFormatError
+from galineage.stars import Stars
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from galineage.sources.native.tng_groups import Frame
+
+    Array = NDArray[np.float64]
+
+__all__ = ["FIELDS", "to_stars"]
+
+FIELDS = (
+    "Coordinates",
+    "Velocities",
+    "Masses",
+    "GFM_StellarFormationTime",
+    "GFM_Metallicity",
+    "GFM_InitialMass",
+    "StellarHsml",
+    "Potential",
+    "ParticleIDs",
+)
+"""Datasets of PartType4 that are read; the first four are needed, mini snapshots and cut-outs may lack others."""
+
+TINY = 1e-9
+"""Mass fraction below which the sign of a metallicity is that of a rounding error (-2e-30 in Illustris-1)."""
+
+_NEEDED = ("Coordinates", "Masses", "GFM_StellarFormationTime")
+
+
+def to_stars(
+    rows: Mapping[str, NDArray[Any]],
+    frame: Frame,
+    centre: Array,
+    velocity: Array,
+    in_situ: NDArray[Any] | None = None,
+    where: str = "",
+) -> Stars:
+    """Convert what a file holds of one galaxy; wind particles are dropped.
+
+    Parameters
+    ----------
+    rows : mapping of str to array (n, ...)
+        Datasets of PartType4 in the file's units: ckpc/h, km/s divided by sqrt(a), 1e10 Msun/h, scale factors.
+    frame : Frame
+        Scale factor, box and cosmology.
+    centre, velocity : array (3,), kpc and km/s
+        Physical position of the galaxy in the box, and its peculiar velocity.
+    in_situ : array (n,) of int, optional
+        1 in situ, 0 ex situ, -1 not known (StellarAssembly, Rodriguez-Gomez+2016).
+    where : str
+        For messages.
+
+    Returns
+    -------
+    Stars
+        Positions take the nearest periodic image. Quantities that the file lacks are None; ``ex_situ`` is None too if
+        it is not known for every star.
+
+    Raises
+    ------
+    FileFormatError
+        If positions, masses or formation times are missing.
+    DataError
+        If a value is not possible.
+    """
+    absent = [name for name in _NEEDED if name not in rows]
+    if absent:
+        raise FileFormatError(f"PartType4 has no {', '.join(absent)}", where=where)
+    formed = rows["GFM_StellarFormationTime"].astype(np.float64)
+    real = ~(formed <= 0)  # a NaN is not wind: it goes on to be refused
+    taken = {name: values[real].astype(np.float64) for name, values in rows.items() if name != "ParticleIDs"}
+    position = taken["Coordinates"] * frame.length - centre
+    if frame.box > 0:
+        position -= frame.box * np.rint(position / frame.box)
+    now = frame.cosmology.age(frame.scale_factor)
+    ids = rows.get("ParticleIDs")
+    return Stars(
+        position=position,
+        velocity=None if "Velocities" not in taken else taken["Velocities"] * np.sqrt(frame.scale_factor) - velocity,
+        mass=taken["Masses"] * frame.mass,
+        # a star of this very step may carry a scale factor that is a rounding error larger than the snapshot's
+        age=(now - frame.cosmology.age(taken["GFM_StellarFormationTime"])).clip(0),
+        metallicity=_not_negative(taken.get("GFM_Metallicity")),
+        initial_mass=_scaled(taken.get("GFM_InitialMass"), frame.mass),
+        smoothing=_scaled(taken.get("StellarHsml"), frame.length),
+        potential=_scaled(taken.get("Potential"), 1 / frame.scale_factor),
+        ids=None if ids is None else ids[real],
+        ex_situ=_ex_situ(in_situ, real),
+    )
+
+
+def _scaled(values: Array | None, factor: float) -> Array | None:
+    return None if values is None else values * factor
+
+
+def _not_negative(metallicity: Array | None) -> Array | None:
+    """Put zero for the tiny negative values that enrichment leaves in a few stars; others go on to be refused."""
+    return None if metallicity is None else np.where(np.abs(metallicity) < TINY, np.abs(metallicity), metallicity)
+
+
+def _ex_situ(in_situ: NDArray[Any] | None, real: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+    if in_situ is None:
+        return None
+    mine = in_situ[real]
+    return None if (mine < 0).any() else mine == 0
