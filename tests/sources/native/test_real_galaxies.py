@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 import galineage
-from galineage.cosmology import ILLUSTRIS
+from galineage.cosmology import ILLUSTRIS, TNG
+from galineage.errors import DataError
+from galineage.history import find_mergers
 from galineage.sources.native import EagleSource, TngSource, from_box, read_cutout
 from galineage.sources.native.bulk import chunks_of, read_rows
+from galineage.sources.native.sublink import read_tree_cutout
 from galineage.sources.native.tng_layout import TngFolder
 from galineage.stars import Galaxy, Stars, measure
 
@@ -80,6 +83,17 @@ def test_cutouts_say_what_they_lack(data):
     assert "spin" not in measure(galaxy)
     subset = read_cutout(data / "native" / "simspin" / "SimSpin_example_IllustrisTNG.hdf5", "TNG100-1")
     assert len(subset.stars) == 1996, "four of the 2,000 are wind"
+
+
+def test_a_real_main_branch(data):
+    tree = read_tree_cutout(data / "native" / "tng_api" / "sublink_mpb_565261.hdf5", TNG.h)
+    row = tree.find(99, 565261)
+    branch = tree.main_branch(row)
+    assert len(branch) == len(tree) == 95
+    np.testing.assert_array_equal(tree.snapshot[branch], sorted(tree.snapshot, reverse=True))
+    assert tree.mstar[row] == pytest.approx(5.46e8, rel=0.01)
+    with pytest.raises(DataError, match="whole tree"):
+        find_mergers(tree, row, np.linspace(0.1, 13.8, 100))
 
 
 def test_a_real_snapshot_with_empty_and_absent_chunks(data):

@@ -14,6 +14,7 @@ from galineage.galaxy import Catalogue, Skip
 from galineage.sources.native.bulk import Wanted, chunks_of, read_rows
 from galineage.sources.native.files import opened, part
 from galineage.sources.native.selection import Selection
+from galineage.sources.native.sublink import SubLink
 from galineage.sources.native.supplements import assembly, in_situ_file, merger_history
 from galineage.sources.native.tng_groups import STARS, Subhaloes, read_subhaloes
 from galineage.sources.native.tng_layout import TngFolder
@@ -70,6 +71,22 @@ class TngSource:
         return f"{self.domain}, snapshot {self.snapshot}"
 
     @cached_property
+    def trees(self) -> SubLink | None:
+        """The merger trees of the run, if they and offsets into them are there."""
+        if not self.folder.trees() or self.folder.offsets() is None:
+            return None
+        return SubLink(self.folder, self.subhaloes.frame.mass)
+
+    def roots(self, numbers: NDArray[np.int64]) -> list[str | None]:
+        """Name the final descendants of subhaloes (n,): by the trees, else at z = 0 by themselves, else not at all."""
+        if self.trees is not None:
+            found = self.trees.roots(numbers.tolist())
+            return [None if one is None else f"{self.domain}:tree-{one}" for one in found]
+        if abs(self.subhaloes.frame.redshift) < 1e-6:
+            return [f"{self.domain}:{number}" for number in numbers]
+        return [None] * len(numbers)
+
+    @cached_property
     def subhaloes(self) -> Subhaloes:
         """The group catalogue, read once."""
         return read_subhaloes(self.folder)
@@ -86,8 +103,8 @@ class TngSource:
         -------
         Catalogue
             ``mstar``, ``r_half``, ``total_spin``, ``central``, ``snapshot``, and the history as far as there are
-            catalogues of it; ``root`` is the galaxy itself at z = 0, otherwise None. Subhaloes that the selection's
-            mass admits and its flags or fractions do not are in the skip list.
+            catalogues of it; ``root`` as `roots` has it, None if it is unknown for any. Subhaloes that the
+            selection's mass admits and its flags or fractions do not are in the skip list.
         """
         selection = selection or Selection()
         every = self.subhaloes
@@ -103,7 +120,7 @@ class TngSource:
             Skip(int(rows[k]), str(ids[k]), "f_ex" if outside[k] else "id", str(f_ex[k]), str(reasons[k]))
             for k in np.flatnonzero(~take)
         )
-        kept, at_z0 = rows[take], abs(every.frame.redshift) < 1e-6
+        kept, roots = rows[take], self.roots(ids[take])
         columns = {
             "mstar": every.mstar[kept],
             "r_half": every.r_half[kept],
@@ -113,7 +130,7 @@ class TngSource:
             **{name: values[take] for name, values in truth.items()},
         }
         text = ids[take].astype(str)
-        root = np.char.add(f"{self.domain}:", text) if at_z0 else None
+        root = None if None in roots else np.array(roots, dtype=str)
         meta = {"file": str(self.folder.path), "snapshot": self.snapshot, "redshift": every.frame.redshift}
         return Catalogue(columns, text, np.full(len(kept), self.domain), root, skipped, meta)
 
@@ -153,7 +170,8 @@ class TngSource:
                 f"there is no subhalo {absent}", where=str(self.folder.path), expected="one of the catalogue"
             )
         truth = self._truth(numbers)
-        values = {int(row): {name: float(v[k]) for name, v in truth.items()} for k, row in enumerate(rows)}
+        roots = self.roots(numbers)
+        known = {int(row): ({name: float(v[k]) for name, v in truth.items()}, roots[k]) for k, row in enumerate(rows)}
         chunks = chunks_of(self.folder.snapshot_files(), STARS)
         wanted, marks = [], in_situ_file(self.folder)
         for row in np.unique(rows):
@@ -166,7 +184,7 @@ class TngSource:
         with opened(marks) if marks else nullcontext() as file:
             for one, found in read_rows(chunks, f"PartType{STARS}", FIELDS, wanted):
                 try:
-                    yield self._galaxy(one, found, file, values[one.key])
+                    yield self._galaxy(one, found, file, *known[one.key])
                 except GalineageError as error:
                     yield self._skip(one.key, str(error))
 
@@ -179,6 +197,7 @@ class TngSource:
         found: dict[str, NDArray[Any]] | FileFormatError,
         marks: h5py.File | None,
         truth: dict[str, float],
+        root: str | None,
     ) -> Galaxy:
         if isinstance(found, FileFormatError):
             raise found
@@ -200,7 +219,7 @@ class TngSource:
             snapshot=self.snapshot,
             centre=every.position[row],
             velocity=every.velocity[row],
-            root=f"{self.domain}:{name}" if abs(every.frame.redshift) < 1e-6 else None,
+            root=root,
             truth={"mstar": float(every.mstar[row]), **truth},
             meta={"file": str(self.folder.path)},
         )
