@@ -40,6 +40,9 @@ class Tree:
         Number (Subfind) or identifier (EAGLE) in that snapshot.
     mstar : array (n,), Msun
         Stellar mass.
+    gaps : bool
+        Whether rows may be missing between others, as in an export of the galaxies above some mass. Without gaps a tree
+        that is not complete is told from one that is.
 
     Raises
     ------
@@ -55,9 +58,10 @@ class Tree:
     snapshot: Array
     subhalo: Array
     mstar: Array
+    gaps: bool = False
 
     def __post_init__(self) -> None:
-        for item in fields(self):
+        for item in fields(self)[:-1]:
             values = np.array(getattr(self, item.name), dtype=np.float64 if item.name == "mstar" else np.int64)
             if values.shape != (len(self.id),):
                 raise DataError(f"{item.name} of the tree has shape {values.shape}", expected=f"({len(self.id)},)")
@@ -104,6 +108,8 @@ class Tree:
 
     def _run(self, row: int, last: int) -> Array:
         stop = int(np.searchsorted(self.id, last, side="right"))
+        if self.gaps:
+            return np.arange(row, stop)
         if self.id[stop - 1] != last or stop - row != last - self.id[row] + 1:
             raise DataError(
                 f"progenitors of {self.id[row]} up to {last} are not all at hand", advice="read the whole tree of it"

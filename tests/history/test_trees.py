@@ -146,7 +146,7 @@ def test_birthplaces_are_first_appearances():
 
 def test_incomplete_and_disordered_trees_are_refused():
     rows, tree = grow(3)
-    part = {name: getattr(tree, name) for name in tree.__dataclass_fields__}
+    part = {name: getattr(tree, name) for name in tree.__dataclass_fields__ if name != "gaps"}
     assert len(rows) > 20
     some = Tree(**{name: values[:10] for name, values in part.items()})
     with pytest.raises(DataError, match="whole tree"):

@@ -1,18 +1,23 @@
 """Snapshots of simulations in the formats in which they are published: galaxies with their star particles."""
 
 from galineage.sources.native.eagle import EagleGalaxy, EagleSource
+from galineage.sources.native.eagle_tables import EagleExport
 from galineage.sources.native.memory import from_box, read_cutout
 from galineage.sources.native.selection import EAGLE_VIEWS, TNG_VIEWS, Selection, view_counts
+from galineage.sources.native.sublink import SubLink, read_tree_cutout
 from galineage.sources.native.tng import TngSource
 
 __all__ = [
     "EAGLE_VIEWS",
     "TNG_VIEWS",
+    "EagleExport",
     "EagleGalaxy",
     "EagleSource",
     "Selection",
+    "SubLink",
     "TngSource",
     "from_box",
     "read_cutout",
+    "read_tree_cutout",
     "view_counts",
 ]

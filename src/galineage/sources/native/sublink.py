@@ -103,7 +103,7 @@ class SubLink:
         return found
 
     def _rows(self, first: int, stop: int) -> Tree:
-        columns = {name: self._column(dataset, first, stop) for name, dataset in _COLUMNS.items()}
+        columns: dict[str, Any] = {name: self._column(dataset, first, stop) for name, dataset in _COLUMNS.items()}
         mass = self._column("SubhaloMassType", first, stop)[:, STARS].astype(np.float64) * self._mass
         return Tree(**columns, mstar=mass)
 
@@ -143,10 +143,11 @@ def read_tree_cutout(path: str | os.PathLike[str], h: float) -> Tree:
     """
     with opened(Path(path)) as file:
         count = _length(file)
-        columns = {name: part(file, dataset, 0, count) for name, dataset in _COLUMNS.items()}
+        columns: dict[str, Any] = {name: part(file, dataset, 0, count) for name, dataset in _COLUMNS.items()}
         mass = part(file, "SubhaloMassType", 0, count)[:, STARS].astype(np.float64) * 1e10 / h
     order = np.argsort(columns["id"])
-    return Tree(**{name: values[order] for name, values in columns.items()}, mstar=mass[order])
+    columns = {name: values[order] for name, values in columns.items()}
+    return Tree(**columns, mstar=mass[order])
 
 
 def _length(file: h5py.File) -> int:
