@@ -6,6 +6,7 @@ from galineage.sources.native.memory import from_box, read_cutout
 from galineage.sources.native.selection import EAGLE_VIEWS, TNG_VIEWS, Selection, view_counts
 from galineage.sources.native.sublink import SubLink, read_tree_cutout
 from galineage.sources.native.tng import TngSource
+from galineage.sources.native.web import TngApi
 
 __all__ = [
     "EAGLE_VIEWS",
@@ -15,6 +16,7 @@ __all__ = [
     "EagleSource",
     "Selection",
     "SubLink",
+    "TngApi",
     "TngSource",
     "from_box",
     "read_cutout",
