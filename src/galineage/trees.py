@@ -93,7 +93,7 @@ class Tree:
         return int(rows[0])
 
     def main_branch(self, row: int) -> Array:
-        """Return the rows (k,) of the main branch of a row, itself first, back in time.
+        """Return the row numbers (k,) of the main branch of a row, itself first, back in time; indices, no unit.
 
         Raises
         ------
@@ -103,7 +103,7 @@ class Tree:
         return self._run(row, int(self.main_leaf[row]))
 
     def progenitors(self, row: int) -> Array:
-        """Return the rows (k,) of all progenitors of a row, itself first."""
+        """Return the row numbers (k,) of all progenitors of a row, itself first; indices, no unit."""
         return self._run(row, int(self.last_progenitor[row]))
 
     def _run(self, row: int, last: int) -> Array:

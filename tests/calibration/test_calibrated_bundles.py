@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,12 +14,14 @@ from galineage.cli import main
 from galineage.errors import BundleError, ConfigError, DataError
 from galineage.evaluation.assess import evaluate
 from galineage.evaluation.calibrate import METHODS, calibrate
-from galineage.galaxy import Catalogue
+from galineage.galaxy import Catalogue, concatenate
 from galineage.models import make_estimator
 from galineage.models.bundle import Bundle, load, save
 from galineage.posterior import Posterior
 from galineage.prediction import predict
 from galineage.tables import read_table
+from galineage.toy import make_toy
+from galineage.training import train
 
 FEATURES = ("mstar", "age")
 
@@ -166,7 +169,7 @@ def test_the_command_writes_a_calibrated_bundle(options, tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     for seed, suite in enumerate(("toy-a", "toy-b"), 1):
         assert main(["toy", "--suite", suite, "--n", "400", "--seed", str(seed), "--out", f"{suite}.fits"]) == 0
-    save(model(), "model")
+    save(model(domains=["toy-a"]), "model")
     assert main(["calibrate", "model", "toy-a.fits", *options, "--out", "mended"]) == 0
     said = capsys.readouterr().out
     assert "calibration galaxies" in said
@@ -174,6 +177,32 @@ def test_the_command_writes_a_calibrated_bundle(options, tmp_path, monkeypatch, 
     assert main(["predict", "mended", "toy-b.fits", "--out", "p.ecsv"]) == 0
     assert ("fexsitu_conf68_low" in read_table("p.ecsv").colnames) == bool(options)
     assert "Calibrated error bars" in (tmp_path / "mended" / "README.md").read_text()
+
+
+def test_galaxies_of_another_domain_are_refused():
+    with pytest.raises(DataError, match="trained on toy-a, and these galaxies are of A"):
+        calibrate(model(domains=["toy-a"]), galaxies())
+    adapted = model(domains=["A"], adapted={"domains": ["B"]})
+    with pytest.raises(DataError, match="adapted to B, and these galaxies are of A"):
+        calibrate(adapted, galaxies())
+
+
+def test_training_galaxies_are_told_in_any_file():
+    table = make_toy("toy-a", 300, 1)
+    bundle = train(table, ("mstar", "age", "r_half"), "spline", progress=False)
+    fresh = make_toy("toy-a", 300, 2)
+    for seen in (table, table.select(np.arange(300) % 3 == 0), concatenate([fresh, table.select(np.arange(300) < 30)])):
+        with pytest.raises(DataError, match="exactly the inputs of galaxies that the model was trained on"):
+            calibrate(bundle, replace(seen, meta={}))
+    assert calibrate(bundle, fresh).recalibration is not None
+
+
+def test_the_model_itself_is_not_replaced(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    save(model(domains=["toy-a"]), "model")
+    assert main(["calibrate", "model", "toy-a.fits", "--out", "./model"]) == 1
+    assert main(["adapt", "model", "toy-a.fits", "--out", "model/../model"]) == 1
+    assert "would replace the one" in capsys.readouterr().err
 
 
 def test_an_uncalibrated_bundle_has_no_trace_of_it():

@@ -42,7 +42,7 @@ IN_MEMORY = re.compile(r"buffer|memory|BytesIO|StringIO")
 WRITES_ALLOWED = {
     "training/records.py:__init__": "a log that grows: TensorBoard reads it while it is written",
     **{f"tables.py:_write_{kind}": "given the temporary path" for kind in ("ecsv", "parquet", "fits", "votable")},
-    "training/lock.py:_open_current": "the process id, in the lock that it holds",
+    "lock.py:_open_current": "the process id, in the lock that it holds",
 }
 # "file.py:function" whose docstring needs no shape or no unit, with the reason
 DOCSTRING_ALLOWED = {

@@ -18,7 +18,7 @@ from safetensors import safe_open
 
 from galineage.errors import FileFormatError, TrainingError
 from galineage.training import fit_estimator
-from galineage.training.lock import locked
+from galineage.lock import locked
 from galineage.training.loop import _Run
 
 X, Y = draw(70)

@@ -70,7 +70,6 @@ def adapt(
     """
     # error bars that were mended for the model as it was say nothing of the adapted one
     bundle = bundle.uncalibrated()
-    bundle = bundle.uncalibrated()
     inner = bundle.estimator
     x = catalogue.features(inner.features)
     reference = _reference(bundle) if source is None else source.features(inner.features)

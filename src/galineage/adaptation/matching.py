@@ -88,14 +88,16 @@ def _whole(rows: Any, columns: int, name: str) -> Array:
     made = np.asarray(rows, dtype=np.float64)
     if made.ndim != 2 or made.shape[1] != columns:
         raise DataError(f"the {name} features have shape {made.shape}", expected=f"(galaxies, {columns})")
-    made = made[np.isfinite(made).all(axis=1)]
-    if len(made) < FEWEST:
+    present = np.isfinite(made)
+    whole = made[present.all(axis=1)]
+    if len(whole) < FEWEST:
+        share = "" if not len(made) else f"; input by input {', '.join(str(count) for count in present.sum(axis=0))}"
         raise DataError(
-            f"the {name} domain has {len(made)} galaxies with all inputs",
+            f"the {name} domain has {len(whole)} galaxies with all inputs{share}",
             expected=f"{FEWEST} or more",
-            advice="a distribution cannot be told from so few; use the model as it is",
+            advice="a distribution cannot be told from so few; look for an input that is missing everywhere",
         )
-    return made
+    return whole
 
 
 def _windows(there: Array, here: Array, mass: str) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:

@@ -77,7 +77,10 @@ def importance_weights(
 def _finite(rows: Any, name: str) -> Array:
     made = np.asarray(rows, dtype=np.float64)
     if made.ndim != 2 or len(made) < _FEWEST:
-        raise DataError(f"the {name} features have shape {made.shape}", expected=f"(n, d) with n of {_FEWEST} or more")
+        raise DataError(
+            f"the {name} features have shape {made.shape}",
+            expected=f"(galaxies, inputs), with {_FEWEST} galaxies or more",
+        )
     if not np.isfinite(made).all():
         raise DataError(
             f"the {name} features are not finite",

@@ -103,15 +103,23 @@ def adapt(options: Namespace) -> None:
     from galineage.adaptation import adapt as adapt_model
     from galineage.models.bundle import load, save
 
+    _refuse_same(options.bundle, options.out)
     bundle = load(options.bundle)
     catalogue = _read(options, only=bundle.estimator.features, keep_missing=True)
     made = adapt_model(bundle, catalogue, kind=options.kind, mass=options.mass, views=options.views)
     out = Path(options.out)
     save(made, out)
     told = made.card["adapted"]
-    print(f"{made.name}: by {told['rows']} galaxies. It {told['assumption']}.")
+    print(f"{made.name}, by {told['rows']} galaxies. The adapted model {told['assumption']}.")
     print(f"Bundle: {out}; its card: {out / 'README.md'}")
     _write_skips(catalogue, out.with_name(out.name + ".ecsv"))
+
+
+def _refuse_same(bundle: str, out: str) -> None:
+    if Path(bundle).resolve() == Path(out).resolve():
+        raise ConfigError(
+            "the new model would replace the one that it is made from", where=str(out), advice="give --out another name"
+        )
 
 
 def predict(options: Namespace) -> None:
@@ -154,6 +162,9 @@ def calibrate(options: Namespace) -> None:
     from galineage.evaluation.calibrate import calibrate as calibrate_model
     from galineage.models.bundle import load, save
 
+    _refuse_same(options.bundle, options.out)
+    if options.for_mapping and not options.meant_for:
+        raise ConfigError("--for-mapping says how to read the table of --for, which is not given")
     bundle = load(options.bundle)
     features = bundle.estimator.features
     catalogue = _read(options, only=(*features, *bundle.estimator.targets)).complete(
@@ -175,6 +186,7 @@ def calibrate(options: Namespace) -> None:
     for level in made.conformal.infinite_levels if made.conformal else ():
         print(f"note: too few galaxies for {100 * level:g} % intervals, which are the whole range")
     print(f"Bundle: {options.out}")
+    _write_skips(catalogue, Path(options.out).with_name(Path(options.out).name + ".ecsv"))
 
 
 def report(options: Namespace) -> None:

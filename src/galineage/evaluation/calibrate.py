@@ -14,6 +14,7 @@ from galineage.errors import ConfigError, DataError
 from galineage.fields import field
 from galineage.models.bundle import CALIBRATED
 from galineage.prediction import summarise
+from galineage.shift import NeighbourScore, nearest
 from galineage.training import needed_fields
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ def calibrate(
         A model of one target. With ``pit`` an older recalibration is replaced, and conformal intervals are dropped:
         they belonged to other posteriors. The conformal methods keep a recalibration and start from it.
     catalogue : Catalogue
-        n galaxies with features and target, of the model's domain, none of which it was trained on. Rows in which one
-        is missing are left out, with their weights.
+        n galaxies with features and target, none of which the model was trained on, of its domain; of an adapted model
+        of the domain that it was adapted to. Rows in which one is missing are left out, with their weights.
     method : {"pit", "conformal", "cqr"}
         ``pit``: `Recalibration` of the posterior's levels. ``conformal`` and ``cqr``: `ConformalIntervals` of the kinds
         ``pit`` and ``cqr``, in further columns.
@@ -64,7 +65,8 @@ def calibrate(
     ConfigError
         If there is no such method, or the model has several targets.
     DataError
-        If a column is missing, there are too few galaxies, the weights are unusable, or the file is the training file.
+        If a column is missing, there are too few galaxies, the weights are unusable, galaxies are of another domain, or
+        the model was trained on them.
     """
     if method not in METHODS:
         raise ConfigError(f"there is no calibration method {method!r}", expected=", ".join(METHODS))
@@ -74,9 +76,11 @@ def calibrate(
             "a joint model cannot be calibrated", expected="a model of one target", advice="train one model per target"
         )
     _refuse_training_file(bundle, catalogue)
+    _refuse_foreign(bundle, catalogue)
     names = needed_fields(estimator)
     whole = np.asarray(np.isfinite(catalogue.features(names)).all(axis=1))
     usable = catalogue.select(whole)
+    _refuse_training_galaxies(bundle, usable)
     w = None if weights is None else _same_rows(weights, whole)
     truth = np.asarray(usable[estimator.target], dtype=float)
     target = field(estimator.target)
@@ -116,6 +120,45 @@ def _refuse_training_file(bundle: Bundle, catalogue: Catalogue) -> None:
             "the model was trained on this very file, where its errors are too small",
             where=str(catalogue.meta.get("file")),
             expected="galaxies of the same domain that it has not seen",
+            advice="split the table in two, train on one part and calibrate with the other",
+        )
+
+
+def _refuse_foreign(bundle: Bundle, catalogue: Catalogue) -> None:
+    adapted = bundle.card.get("adapted")
+    own = {str(name) for name in (adapted or bundle.card).get("domains", [])}
+    foreign = sorted({str(name) for name in catalogue.domain} - own)
+    if own and foreign:
+        what = "adapted to" if adapted else "trained on"
+        instead = "calibrate the model before it is adapted" if adapted else "for another mix of galaxies give weights"
+        raise DataError(
+            f"the model was {what} {', '.join(sorted(own))}, and these galaxies are of {', '.join(foreign)}",
+            where=str(catalogue.meta.get("file", "in memory")),
+            expected=f"galaxies of {', '.join(sorted(own))} with their truth",
+            advice="calibrate the model before it is adapted"
+            if adapted
+            else "for another mix of galaxies give weights",
+        )
+
+
+SEEN = 0.05
+"""Largest part of the calibration galaxies that may sit exactly where a training galaxy does."""
+
+
+def _refuse_training_galaxies(bundle: Bundle, usable: Catalogue) -> None:
+    """Training galaxies in another file, or some of them: they lie on those that the shift score keeps."""
+    score = bundle.shift
+    if not isinstance(score, NeighbourScore) or not len(usable):
+        return
+    x = score.scaler.scaled(usable.features(bundle.estimator.features)).astype(np.float32)
+    distances, _ = nearest(x, score.reference, 1)
+    # inputs go through 32 bits and other files: equal to a hundred thousandth of their scatter
+    seen = float(np.mean(distances[:, 0] < 1e-5 * x.shape[1]))
+    if seen > SEEN:
+        raise DataError(
+            f"{100 * seen:.0f} % of these galaxies have exactly the inputs of galaxies that the model was trained on",
+            where=str(usable.meta.get("file", "in memory")),
+            expected="galaxies that it has not seen: its errors on the others are too small",
             advice="split the table in two, train on one part and calibrate with the other",
         )
 

@@ -75,8 +75,8 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
 """Named estimators: ``paper`` is Table A1 of Angeloudi+2023 with its Gaussian head, ``mdn`` the recommended one.
 
 ``cinn-published`` is the conditional invertible network of Eisert+2023, for several targets at once, with the sizes of
-the authors' code. ``cinn`` is the recommended one for that: splines (docs/performance.md compares them with affine
-couplings on galaxies that neither had seen), a Bernoulli factor for galaxies without a major merger, and targets that
+the authors' code. ``cinn`` is the recommended one for that: splines (docs/howto/eisert2023.md
+compares it with the published one on galaxies that neither had seen), a Bernoulli factor for galaxies without a major merger, and targets that
 stay in their range.
 
 ``pool`` is ``mdn`` with members that see different features: every subset of them that holds those in the option

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 from torch.nn.functional import logsigmoid
+from torch.quasirandom import SobolEngine
 
 from galineage.errors import DataError
 from galineage.models.chunks import in_chunks
@@ -20,6 +21,7 @@ __all__ = ["JointDistribution"]
 _ROWS = 2048  # at a time where no gradient is wanted, over all members: activations stay in a core's cache
 _NEVER_DRAWS = 512
 _NEVER_SEED = 20230519
+_EDGE = 1e-7  # a uniform number of exactly 0 or 1 has no normal one
 
 
 class JointDistribution(Distribution):
@@ -206,10 +208,12 @@ class JointDistribution(Distribution):
         return found.view(*shape, *found.shape[1:])
 
     def sample_alike(self, draws: int, seed: int) -> Tensor:
-        """Draw S = ``draws`` times, shape (S, E, n, T), registry units, with the same random numbers for every galaxy.
+        """Draw S = ``draws`` times, shape (S, E, n, T), registry units, with the same numbers for every galaxy.
 
-        What is said of one galaxy then does not depend on which others are asked about. Draws of different galaxies are
-        not independent: use `sample` for populations.
+        What is said of one galaxy then does not depend on which others are asked about. The numbers are a scrambled
+        Sobol sequence (Owen 1998), another one for every member: as all galaxies share their error, it must be small,
+        and it is several times smaller than that of random numbers. Draws of different galaxies are not independent:
+        use `sample` for populations.
         """
         return self._sample(draws, seed, alike=True)
 
@@ -238,19 +242,37 @@ class _Draw:
         self.chance = None if model.chance is None else torch.sigmoid(model.chance(context))
         factors = [factor for factor in (model.first, model.second) if factor is not None]
         self.flows = [(factor, factor.condition(context)) for factor in factors]
+        width = len(model.targets) + (self.chance is not None)
+        # members must differ: engines of one seed and dimension give the same points
+        seeds = torch.randint(2**31, (context.shape[0],), generator=generator, device=context.device).tolist()
+        self.sequences = [SobolEngine(width, scramble=True, seed=seed) for seed in seeds] if alike else []
+
+    def _numbers(self, draws: int) -> tuple[Tensor | None, Tensor]:
+        """Uniform numbers (E, S, 1 or n) for "never", and standard normal ones (E, T, S, 1 or n) for the flows."""
+        members, _, n = self.context.shape
+        size, device = len(self.model.targets), self.context.device
+        if self.alike:
+            uniform = torch.stack([engine.draw(draws, dtype=torch.float64) for engine in self.sequences])
+            normal = torch.special.ndtri(uniform[..., -size:].clamp(_EDGE, 1 - _EDGE)).float()
+            first = None if self.chance is None else uniform[..., :1].float().to(device)
+            return first, normal.transpose(1, 2).unsqueeze(-1).to(device)
+        options: dict[str, Any] = {"generator": self.generator, "device": device}
+        first = None if self.chance is None else torch.rand((members, draws, n), **options)
+        normal = torch.empty((members, size, draws, n), device=device)
+        for factor, _ in self.flows:
+            normal[:, factor.columns] = torch.randn((members, len(factor.columns), draws, n), **options)
+        return first, normal
 
     def __call__(self, draws: int) -> Tensor:
         """Return draws (E, T, S, n) in registry units."""
         members, _, n = self.context.shape
-        options: dict[str, Any] = {"generator": self.generator, "device": self.context.device}
         place = torch.empty((members, len(self.model.targets), draws, n), device=self.context.device)
-        width = 1 if self.alike else n
-        never = None if self.chance is None else torch.rand((members, draws, width), **options) < self.chance
+        uniform, normal = self._numbers(draws)
+        never = None if uniform is None or self.chance is None else uniform < self.chance
         extra = None if never is None else never.unsqueeze(1).to(place.dtype)
         for factor, flow in self.flows:
             columns = factor.columns
-            noise = torch.randn((members, len(columns), draws, width), **options)
-            extra = flow.inverse(noise.expand(-1, -1, -1, n).contiguous(), extra)
+            extra = flow.inverse(normal[:, columns].expand(-1, -1, -1, n).contiguous(), extra)
             place[:, columns] = extra
         y = self.model.space.inverse(place)
         if never is not None and self.model.second is not None:

@@ -11,6 +11,7 @@ from galineage.calibration import ConformalIntervals, Recalibration
 from galineage.errors import ConfigError
 from galineage.evaluation import figure_of, recalibration
 from galineage.evaluation.recalibration import Intervals
+from galineage.fields import field
 from galineage.models.bundle import load
 from galineage.prediction import summarise
 from galineage.reporting import Grid, Panel
@@ -74,7 +75,7 @@ def _ways(
     estimator: Estimator, x: NDArray[np.float64], own: Scores, weights: NDArray[np.float64] | None
 ) -> dict[str, Intervals]:
     """Intervals (2, m) of m galaxies with features ``x`` (m, d), in the target's unit, by method."""
-    support = (0.0, 1.0)
+    support = (field(estimator.target).low, field(estimator.target).high)
     mended = _quantiles(estimator, x, _TAILS, Recalibration.fit(own.pit, weights))
     by_pit = ConformalIntervals.from_pit(own.pit, support=support, weights=weights)
     low, high = np.stack([own.p16, own.p025]), np.stack([own.p84, own.p975])

@@ -175,6 +175,9 @@ def read_domain(study: Study, name: str, data: Path, rows: str | None = None) ->
     return catalogue.select(catalogue["mstar"] >= domain.mstar_min) if domain.mstar_min else catalogue
 
 
+_ELSEWHERE = ("title", "models", "siblings")
+
+
 def identity(study: Study, job: Job, data: Path) -> str:
     """Hash everything that a job's result depends on: settings down to their defaults, tables, mappings, versions."""
     import torch
@@ -194,7 +197,9 @@ def identity(study: Study, job: Job, data: Path) -> str:
     )
     spec = {
         "job": asdict(job),
-        "experiment": {key: value for key, value in asdict(experiment).items() if key not in ("title", "models")},
+        "experiment": {key: value for key, value in asdict(experiment).items() if key not in _ELSEWHERE},
+        # only what learns from several domains depends on which of them are left out
+        **({"siblings": experiment.siblings} if experiment.siblings and model.adaptation == "sources" else {}),
         "estimator": [estimator.kind, estimator.settings()],
         "adaptation": [model.adaptation, *((name, dict(TESTED[name])) for name in model.variants)],
         "training": asdict(experiment.config(model, study.seed)),
@@ -338,7 +343,9 @@ def _rows(
         name = job.part.removeprefix("to-")
         tests = {name: complete[name]}
         if model.adaptation == "sources":
-            labelled = [item for domain, item in complete.items() if domain != name]
+            labelled = [item for domain, item in complete.items() if domain not in experiment.related(name)]
+            if not labelled:
+                raise ConfigError(f"experiment {experiment.name} has no domain to learn from for {name}")
             kept, weights = joined_sources(labelled, complete[name], features, study.targets(experiment)[0])
             return kept, tests, {"weights": weights}
         mine = complete[job.train]

@@ -151,6 +151,9 @@ class Experiment:
         Longest training.
     trains, tests : tuple of str
         Domains to train on, and to test on when it is another one; empty for all.
+    siblings : tuple of tuple of str
+        Domains that hold the same galaxies, or others of the same initial conditions: what is tested on one of them is
+        not trained on the truth of another.
     """
 
     name: str
@@ -167,6 +170,7 @@ class Experiment:
     epochs: int = 500
     trains: tuple[str, ...] = ()
     tests: tuple[str, ...] = ()
+    siblings: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
         check_features(self.features)
@@ -180,9 +184,13 @@ class Experiment:
             raise ConfigError(f"experiment {self.name} lists a model twice", advice="give each its own name")
         if self.folds == 0 and any(model.adaptation != "none" or model.variants for model in self.models):
             raise ConfigError(f"experiment {self.name} adapts models and has a hold-out set", expected="folds")
-        unknown = {*self.trains, *self.tests} - set(self.domains)
+        unknown = {*self.trains, *self.tests, *(name for group in self.siblings for name in group)} - set(self.domains)
         if unknown:
             raise ConfigError(f"experiment {self.name} names domains {sorted(unknown)} that it does not have")
+
+    def related(self, domain: str) -> set[str]:
+        """Return a domain and its siblings."""
+        return {domain, *(name for group in self.siblings if domain in group for name in group)}
 
     @property
     def train_domains(self) -> tuple[str, ...]:
@@ -381,4 +389,5 @@ def _experiment(values: dict[str, Any]) -> Experiment:
     models = tuple(ModelSpec(item) if isinstance(item, str) else ModelSpec(**item) for item in values.pop("models"))
     for key in ("domains", "features", "targets", "trains", "tests"):
         values[key] = tuple(values.get(key, ()))
+    values["siblings"] = tuple(tuple(group) for group in values.get("siblings", ()))
     return Experiment(models=models, **values)

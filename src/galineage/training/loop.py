@@ -12,10 +12,10 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from galineage.errors import ConfigError, DataError, TrainingError
+from galineage.lock import locked
 from galineage.models.base import DirectEstimator
 from galineage.progress import bar
 from galineage.training.checkpoint import Checkpoint, identity
-from galineage.training.lock import locked
 from galineage.training.optimiser import MemberAdam
 from galineage.training.records import Board, write_history
 from galineage.training.rows import TrainingRows, member_rows

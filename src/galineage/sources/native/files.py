@@ -68,7 +68,7 @@ def number(header: dict[str, Any], name: str, where: object) -> float:
 
 
 def part(file: h5py.File, name: str, start: int, stop: int) -> NDArray[Any]:
-    """Read rows ``start`` to ``stop`` of a dataset, in the file's unit.
+    """Read rows ``start`` to ``stop`` of a dataset (n, ...), in the file's unit.
 
     Raises
     ------
