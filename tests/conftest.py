@@ -45,6 +45,16 @@ def pytest_terminal_summary(terminalreporter):
             terminalreporter.write_line(line)
 
 
+@pytest.fixture
+def tally(record_property):
+    """Note what a test counted: ``tally("R2", "50 kills", "0 lost")``."""
+
+    def note(*parts):
+        record_property("reliability", ": ".join((parts[0], ", ".join(parts[1:]))))
+
+    return note
+
+
 def _global_state():
     return {
         "torch default dtype": torch.get_default_dtype(),

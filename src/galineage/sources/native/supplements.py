@@ -115,4 +115,5 @@ def in_situ_file(folder: TngFolder) -> Path | None:
 
 
 def _rows(file: h5py.File, name: str, ids: NDArray[np.int64]) -> NDArray[Any]:
-    return part(file, name, 0, int(ids.max(initial=-1)) + 1)[ids]
+    low = int(ids.min()) if len(ids) else 0
+    return part(file, name, low, int(ids.max(initial=low - 1)) + 1)[ids - low]

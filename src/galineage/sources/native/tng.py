@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from galineage.errors import DataError, FileFormatError, GalineageError
 from galineage.galaxy import Catalogue, Skip
-from galineage.sources.native.bulk import Wanted, chunks_of, read_rows
+from galineage.sources.native.bulk import Chunks, Wanted, chunks_of, read_rows
 from galineage.sources.native.files import opened, part
 from galineage.sources.native.selection import Selection
 from galineage.sources.native.sublink import SubLink
@@ -69,6 +69,15 @@ class TngSource:
     def name(self) -> str:
         """What messages and reports call it."""
         return f"{self.domain}, snapshot {self.snapshot}"
+
+    @cached_property
+    def chunks(self) -> Chunks:
+        """Which stars each file of the snapshot holds, found out once."""
+        return chunks_of(self.folder.snapshot_files(), STARS)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # to another process go the settings; it reads the catalogue itself
+        return (_again, (str(self.folder.path), self.snapshot, self.domain, self._times))
 
     @cached_property
     def trees(self) -> SubLink | None:
@@ -172,7 +181,7 @@ class TngSource:
         truth = self._truth(numbers)
         roots = self.roots(numbers)
         known = {int(row): ({name: float(v[k]) for name, v in truth.items()}, roots[k]) for k, row in enumerate(rows)}
-        chunks = chunks_of(self.folder.snapshot_files(), STARS)
+        chunks = self.chunks
         wanted, marks = [], in_situ_file(self.folder)
         for row in np.unique(rows):
             if every.first_star[row] < 0 and every.stars[row]:
@@ -223,3 +232,13 @@ class TngSource:
             truth={"mstar": float(every.mstar[row]), **truth},
             meta={"file": str(self.folder.path)},
         )
+
+
+@lru_cache(maxsize=4)
+def _kept(path: str, snapshot: int, domain: str, times: tuple[float, ...] | None) -> TngSource:
+    return TngSource(path, snapshot, domain, times=times)
+
+
+def _again(path: str, snapshot: int, domain: str, times: NDArray[np.float64] | None) -> TngSource:
+    """Return the source in another process, the same one for every piece of work that comes to it."""
+    return _kept(path, snapshot, domain, None if times is None else tuple(times.tolist()))
