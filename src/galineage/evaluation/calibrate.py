@@ -135,9 +135,7 @@ def _refuse_foreign(bundle: Bundle, catalogue: Catalogue) -> None:
             f"the model was {what} {', '.join(sorted(own))}, and these galaxies are of {', '.join(foreign)}",
             where=str(catalogue.meta.get("file", "in memory")),
             expected=f"galaxies of {', '.join(sorted(own))} with their truth",
-            advice="calibrate the model before it is adapted"
-            if adapted
-            else "for another mix of galaxies give weights",
+            advice=instead,
         )
 
 

@@ -5,6 +5,7 @@ Every relation names its paper; what a suite adopts is explained in `galineage.t
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,16 @@ if TYPE_CHECKING:
     from galineage.toy.mergers import Histories
     from galineage.toy.suites import Suite
 
-__all__ = ["circular_velocity", "disc_size", "mass_metallicity", "observe", "truths", "virial_growth"]
+__all__ = [
+    "Parts",
+    "circular_velocity",
+    "disc_size",
+    "draw_parts",
+    "mass_metallicity",
+    "observe",
+    "truths",
+    "virial_growth",
+]
 
 FORMATION_Z = 0.8
 """Redshift at which discs of the size relation formed their average star (adopted; mean age 7 Gyr)."""
@@ -65,20 +75,53 @@ def truths(histories: Histories) -> dict[str, NDArray]:
     }
 
 
-def observe(histories: Histories, suite: Suite, rng: np.random.Generator) -> dict[str, NDArray]:
-    """Integrated observables of each galaxy.
+@dataclass(frozen=True)
+class Parts:
+    """What each galaxy's observables are made of: in-situ stars, and one entry per merger.
+
+    Attributes
+    ----------
+    insitu : array (n,), Msun
+        Stellar mass formed in the galaxy itself.
+    insitu_age : array (n,), Gyr
+        Mass-weighted age of those stars.
+    disc : array (n,), kpc
+        Their half-mass radius had no merger come.
+    r_half : array (n,), kpc
+        Half-mass radius of all stars.
+    insitu_metallicity : array (n,)
+        Mean metal mass fraction of those stars over `galineage.fields.SOLAR_METALLICITY`.
+    accreted_metallicity : array (m,)
+        The same of each merger's stars.
+    insitu_spin : array (n,), kpc km/s
+        Angular momentum of the in-situ stars over the mass of *all* stars.
+    orbits : array (m, 3), kpc km/s
+        Angular momentum that each merger brought, over the mass of all stars; the third axis is the in-situ spin's.
+    """
+
+    insitu: NDArray[np.float64]
+    insitu_age: NDArray[np.float64]
+    disc: NDArray[np.float64]
+    r_half: NDArray[np.float64]
+    insitu_metallicity: NDArray[np.float64]
+    accreted_metallicity: NDArray[np.float64]
+    insitu_spin: NDArray[np.float64]
+    orbits: NDArray[np.float64]
+
+
+def draw_parts(histories: Histories, suite: Suite, rng: np.random.Generator) -> Parts:
+    """Draw what the observables are made of; `observe` sums it, `galineage.toy.particles` makes stars of it.
 
     Parameters
     ----------
     histories : Histories
-        Of n galaxies.
+        Of n galaxies with m mergers.
     suite : Suite
     rng : numpy Generator
 
     Returns
     -------
-    dict of str to array (n,)
-        ``metallicity`` (mass fraction), ``age`` (Gyr), ``r_half`` (kpc), ``spin`` (kpc km/s); no NaN.
+    Parts
     """
     n = len(histories.mstar)
     times = np.append(histories.grid.middle, histories.grid.lookback[-1])
@@ -88,11 +131,41 @@ def observe(histories: Histories, suite: Suite, rng: np.random.Generator) -> dic
     size_offset -= suite.size_evolution * np.log10((1 + redshift_at(insitu_age)) / (1 + FORMATION_Z))
     disc = suite.size_norm * disc_size(insitu) * 10**size_offset
     r_half = disc * np.exp(suite.puffing * histories.summed(_swelling(histories)))
+    own_metals, brought_metals = _metallicities(histories, suite, insitu, size_offset, rng)
+    own_spin, orbits = _spins(histories, suite, insitu, r_half, rng)
+    return Parts(insitu, insitu_age, disc, r_half, own_metals, brought_metals, own_spin, orbits)
+
+
+def observe(
+    histories: Histories, suite: Suite, rng: np.random.Generator, parts: Parts | None = None
+) -> dict[str, NDArray]:
+    """Integrated observables of each galaxy.
+
+    Parameters
+    ----------
+    histories : Histories
+        Of n galaxies.
+    suite : Suite
+    rng : numpy Generator
+        Unused if ``parts`` are given.
+    parts : Parts, optional
+        As `draw_parts` drew them; default: drawn here.
+
+    Returns
+    -------
+    dict of str to array (n,)
+        ``metallicity`` (mass fraction), ``age`` (Gyr), ``r_half`` (kpc), ``spin`` (kpc km/s); no NaN.
+    """
+    parts = draw_parts(histories, suite, rng) if parts is None else parts
+    metals = parts.insitu * parts.insitu_metallicity
+    metals = metals + histories.summed(histories.mergers.mstar * parts.accreted_metallicity)
+    total = np.stack([histories.summed(parts.orbits[:, axis]) for axis in range(3)])
+    total[2] += parts.insitu_spin
     return {
-        "metallicity": _metallicity(histories, suite, insitu, size_offset, rng),
-        "age": _age(histories, suite, insitu, insitu_age),
-        "r_half": r_half,
-        "spin": _spin(histories, suite, insitu, r_half, rng),
+        "metallicity": SOLAR_METALLICITY * metals / histories.mstar,
+        "age": _age(histories, suite, parts.insitu, parts.insitu_age),
+        "r_half": parts.r_half,
+        "spin": np.asarray(np.linalg.norm(total, axis=0)),
     }
 
 
@@ -194,14 +267,14 @@ def _age(
     return (insitu * insitu_age + histories.summed(histories.mergers.mstar * accreted_age)) / histories.mstar
 
 
-def _metallicity(
+def _metallicities(
     histories: Histories,
     suite: Suite,
     insitu: NDArray[np.float64],
     size_offset: NDArray[np.float64],
     rng: np.random.Generator,
-) -> NDArray[np.float64]:
-    """Mass-weighted metal mass fraction: in-situ stars, and accreted galaxies with their own, lower metallicity.
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Metals over solar of the in-situ stars (n,), and of each accreted galaxy (m,), which has its own, fewer ones.
 
     At fixed mass compact galaxies are metal-richer (potential M / R, Barone+2018).
     """
@@ -211,18 +284,17 @@ def _metallicity(
     log_accreted = mass_metallicity(mergers.mstar, suite)
     log_accreted -= suite.metal_evolution * np.log10(1 + redshift_at(mergers.lookback))
     log_accreted += SATELLITE_METAL_SCATTER * rng.standard_normal(len(mergers.mstar))
-    metals = insitu * 10**log_insitu + histories.summed(mergers.mstar * 10**log_accreted)
-    return SOLAR_METALLICITY * metals / histories.mstar
+    return 10**log_insitu, 10**log_accreted
 
 
-def _spin(
+def _spins(
     histories: Histories,
     suite: Suite,
     insitu: NDArray[np.float64],
     r_half: NDArray[np.float64],
     rng: np.random.Generator,
-) -> NDArray[np.float64]:
-    """Specific angular momentum, kpc km/s: a disc that major mergers disturb, plus orbits in random directions.
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Specific angular momentum, kpc km/s: a disc that major mergers disturb (n,), and orbits of any direction (m, 3).
 
     An exponential disc has j = 2 h V (Romanowsky & Fall 2012) with h = r_half / 1.678. Each merger adds its stars'
     share of orbital angular momentum in an isotropic direction.
@@ -236,7 +308,4 @@ def _spin(
     direction = rng.standard_normal((len(share), 3))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     orbits = suite.orbit * share * (r_half * velocity)[mergers.galaxy]
-    total = np.stack([histories.summed(orbits * direction[:, axis]) for axis in range(3)])
-    total[2] += own
-    spin: NDArray[np.float64] = np.linalg.norm(total, axis=0)
-    return spin
+    return own, orbits[:, None] * direction

@@ -1,4 +1,4 @@
-"""The toy suites: two (later three) galaxy-formation models that share gravity and merger rates."""
+"""The toy suites: three galaxy-formation models that share gravity and merger rates; toy-c is there to be held out."""
 
 from __future__ import annotations
 
@@ -151,6 +151,28 @@ SUITES: dict[str, Suite] = {
         spin_loss=3.5,
         spin_scatter=0.2,
         orbit=1.5,
+    ),
+    "toy-c": Suite(
+        meaning="held out: fast discs that puff up little, slow enrichment (set to no table)",
+        quench_offset=0.05,
+        quench_slope=1.65,
+        efficiency=1.25,
+        satellite_quench_time=1.0,
+        satellite_age=0.45,
+        metal_plateau=0.15,
+        metal_mass=9.0,
+        metal_slope=0.5,
+        metal_evolution=0.5,
+        metal_potential=-0.15,
+        metal_scatter=0.07,
+        size_norm=0.95,
+        size_evolution=0.6,
+        size_scatter=0.8,
+        puffing=1.3,
+        spin_norm=0.95,
+        spin_loss=2.0,
+        spin_scatter=0.18,
+        orbit=1.2,
     ),
 }
 """Every toy suite by name; a new one is one entry."""

@@ -3,6 +3,7 @@
 from galineage.sources.native.eagle import EagleGalaxy, EagleSource
 from galineage.sources.native.eagle_tables import EagleExport
 from galineage.sources.native.memory import from_box, read_cutout
+from galineage.sources.native.opening import open_snapshot
 from galineage.sources.native.selection import EAGLE_VIEWS, TNG_VIEWS, Selection, view_counts
 from galineage.sources.native.sublink import SubLink, read_tree_cutout
 from galineage.sources.native.tng import TngSource
@@ -19,6 +20,7 @@ __all__ = [
     "TngApi",
     "TngSource",
     "from_box",
+    "open_snapshot",
     "read_cutout",
     "read_tree_cutout",
     "view_counts",

@@ -12,8 +12,9 @@ import numpy as np
 
 from galineage.cosmology import Cosmology
 from galineage.errors import DataError, FileFormatError, GalineageError
-from galineage.galaxy import Skip
+from galineage.galaxy import Catalogue, Skip
 from galineage.sources.native.files import attributes, number, opened, part
+from galineage.sources.native.selection import Selection
 from galineage.stars import Galaxy, Stars, half_mass_radius
 
 if TYPE_CHECKING:
@@ -133,6 +134,14 @@ class EagleSource:
         a = number(self._header, "Time", self.files[0])
         return 1.0 if abs(a - 1) < 1e-6 else a
 
+    @property
+    def snapshot(self) -> int | None:
+        """Number of the snapshot, if the files tell it by header or name."""
+        if "ExtractedFromSnapshot" in self._header:
+            return int(self._header["ExtractedFromSnapshot"])
+        match = re.match(r"snap_(\d+)_z", self.files[0].name)
+        return int(match[1]) if match else None
+
     @cached_property
     def table(self) -> tuple[EagleGalaxy, ...]:
         """The galaxies, of the database or all subgroups of the files."""
@@ -142,6 +151,43 @@ class EagleSource:
         every = np.unique(np.concatenate(keys))
         every = every[(every % 2**31 != UNBOUND) & (every >= 0)]
         return tuple(EagleGalaxy(f"{key >> 31}-{key % 2**31}", int(key >> 31), int(key % 2**31)) for key in every)
+
+    def catalogue(self, selection: Selection | None = None) -> Catalogue:
+        """Select galaxies of the table.
+
+        Parameters
+        ----------
+        selection : Selection, optional
+            Default: stellar mass above 1e10 Msun. Galaxies whose mass or fraction the table does not tell are taken.
+
+        Returns
+        -------
+        Catalogue
+            ``snapshot`` if the files tell, and those truths that every galaxy has; ``root`` if it is known for all.
+        """
+        chosen = selection or Selection()
+        mass = np.array([(one.truth or {}).get("mstar", np.inf) for one in self.table])
+        f_ex = np.array([(one.truth or {}).get("f_ex", np.nan) for one in self.table])
+        outside = (f_ex < chosen.f_ex_min) | (f_ex >= chosen.f_ex_max)
+        heavy = mass > chosen.mstar_min
+        kept = [one for one, use in zip(self.table, heavy & ~outside, strict=True) if use]
+        skipped = tuple(
+            Skip(k, self.table[k].id, "f_ex", str(f_ex[k]), "outside the range of f_ex")
+            for k in np.flatnonzero(heavy & outside)
+        )
+        shared = set.intersection(*(set(one.truth or {}) for one in kept)) if kept else set()
+        columns: dict[str, Any] = {
+            name: np.array([(one.truth or {})[name] for one in kept], dtype=np.float64) for name in sorted(shared)
+        }
+        if self.snapshot is not None:
+            columns["snapshot"] = np.full(len(kept), self.snapshot)
+        roots = [one.root for one in kept]
+        root = None if None in roots else np.array(roots, dtype=str)
+        ids = np.array([one.id for one in kept], dtype=str)
+        return Catalogue(columns, ids, np.full(len(kept), self.domain), root, skipped, {"file": str(self.path)})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (EagleSource, (str(self.path), self.domain, self._table))
 
     def _keys(self, path: Path) -> NDArray[np.int64]:
         """Group and subgroup of every star of a file in one number; -1 for stars of no group."""
@@ -255,14 +301,13 @@ class EagleSource:
             smoothing=rows.get("SmoothingLength"),
             ids=rows.get("ParticleIDs"),
         )
-        snapshot = self._header.get("ExtractedFromSnapshot")
         return Galaxy(
             id=one.id,
             domain=self.domain,
             stars=stars,
             r_half=one.r_half or half_mass_radius(stars),
             redshift=1 / self.scale_factor - 1,
-            snapshot=None if snapshot is None else int(snapshot),
+            snapshot=self.snapshot,
             centre=centre,
             velocity=velocity,
             root=one.root,
