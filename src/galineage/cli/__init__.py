@@ -61,12 +61,53 @@ def _add_toy(group: _Group) -> None:
         group,
         "toy",
         "write a toy catalogue whose answers are known",
-        "galineage toy --suite toy-a --n 5000 --seed 1 --out toy-a.fits",
+        "galineage toy --suite toy-a --n 5000 --seed 1 --out toy-a.fits\n"
+        "galineage toy --suite toy-a --n 200 --box tng --out toy-box",
     )
-    toy.add_argument("--suite", default="toy-a", help="toy-a or toy-b (default: %(default)s)")
+    toy.add_argument("--suite", default="toy-a", help="toy-a, toy-b or toy-c (default: %(default)s)")
     toy.add_argument("--n", type=int, default=5000, help="number of galaxies (default: %(default)s)")
     toy.add_argument("--seed", type=int, default=1, help="of the random draws (default: %(default)s)")
-    toy.add_argument("--out", required=True, help="table file: .fits, .ecsv, .parquet or .vot")
+    toy.add_argument("--box", choices=("tng", "eagle"), help="write stars too, as a snapshot in these files' layout")
+    toy.add_argument("--out", required=True, help="table file: .fits, .ecsv, .parquet or .vot; with --box a folder")
+
+
+def _snapshot_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--snapshot", type=int, help="number of the snapshot, if there are several")
+    parser.add_argument("--domain", help="what the run is called (default: the folder's name)")
+    parser.add_argument("--export", help="EAGLE: comma-separated export of the database with the galaxies' frames")
+
+
+def _add_prepare(group: _Group) -> None:
+    prepare = _command(
+        group,
+        "prepare",
+        "make maps of the galaxies of a snapshot and put them into a store; a stopped run goes on where it was",
+        "galineage prepare TNG100-1/output --snapshot 99 --views tng --out maps\n"
+        "galineage prepare snapshot_028_z000p000 --export galaxies.csv --views eagle --out maps",
+    )
+    prepare.add_argument(
+        "snapshots", metavar="SNAPSHOT", help="folder of a TNG or Illustris run, or of an EAGLE snapshot"
+    )
+    _snapshot_options(prepare)
+    prepare.add_argument("--views", default="4", help="views of each galaxy, or the table of the paper: tng or eagle")
+    prepare.add_argument("--rotate", action="store_true", help="turn each galaxy's cameras at random")
+    prepare.add_argument("--pixels", type=int, default=128, help="on each side of a map (default: %(default)s)")
+    prepare.add_argument("--half-width", type=float, default=2.0, help="of a map, in r_half (default: %(default)s)")
+    prepare.add_argument(
+        "--systemic",
+        default="given",
+        choices=("given", "bound", "inner"),
+        help="whose velocity is taken off: the catalogue's, the most bound stars', the innermost stars'",
+    )
+    prepare.add_argument("--number", default="float32", choices=("float32", "float16"), help="of refined maps")
+    prepare.add_argument("--mstar-min", type=float, default=1e10, help="smallest stellar mass, Msun (default: 1e10)")
+    prepare.add_argument("--f-ex-min", type=float, default=0.0, help="smallest ex-situ fraction (default: 0)")
+    prepare.add_argument("--f-ex-max", type=float, default=float("inf"), help="fractions from here on are left out")
+    prepare.add_argument("--limit", type=int, default=0, help="only the first galaxies, for a look")
+    prepare.add_argument("--seed", type=int, default=0, help="of everything random (default: %(default)s)")
+    prepare.add_argument("--workers", type=int, default=0, help="threads (default: 2)")
+    prepare.add_argument("--scheduler", help="address of a Dask scheduler whose workers make the maps")
+    prepare.add_argument("--out", required=True, help="folder of the store")
 
 
 def _add_run(group: _Group) -> None:
@@ -195,12 +236,18 @@ def _add_look(group: _Group) -> None:
     inspect = _command(
         group,
         "inspect",
-        "say what a table or a bundle holds, and what is wrong with it",
-        "galineage inspect properties_tng.h5py --figure galaxies.png\ngalineage inspect model-tng",
+        "say what a table, a bundle, a snapshot or one of its galaxies is, and draw it",
+        "galineage inspect properties_tng.h5py --figure galaxies.png\ngalineage inspect model-tng\n"
+        "galineage inspect TNG100-1/output --snapshot 99 --galaxy 394242 --figure galaxy.png",
     )
-    inspect.add_argument("thing", help="table or bundle")
+    inspect.add_argument("thing", help="table, bundle, or folder of a snapshot")
+    _snapshot_options(inspect)
+    inspect.add_argument("--galaxy", help="identifier of one galaxy of a snapshot")
+    inspect.add_argument(
+        "--pixels", type=int, default=128, help="on each side of a galaxy's map (default: %(default)s)"
+    )
     _table_options(inspect)
-    inspect.add_argument("--figure", help="draw the columns against each other into this file (.png or .pdf)")
+    inspect.add_argument("--figure", help="draw the columns, or the galaxy, into this file (.png or .pdf)")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -213,7 +260,17 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"galineage {__version__}")
     group = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for add in (_add_demo, _add_toy, _add_run, _add_train, _add_adapt, _add_use, _add_calibrate, _add_look):
+    for add in (
+        _add_demo,
+        _add_toy,
+        _add_prepare,
+        _add_run,
+        _add_train,
+        _add_adapt,
+        _add_use,
+        _add_calibrate,
+        _add_look,
+    ):
         add(group)
     return parser
 

@@ -37,7 +37,12 @@ def demo(options: Namespace) -> None:
 
 
 def toy(options: Namespace) -> None:
-    """Write a toy catalogue."""
+    """Write a toy catalogue, or a snapshot with stars."""
+    if options.box:
+        from galineage.cli.particles import write_box
+
+        write_box(options)
+        return
     from galineage.toy import make_toy, write_toy
 
     write_toy(make_toy(options.suite, options.n, options.seed), options.out)
@@ -122,6 +127,13 @@ def _refuse_same(bundle: str, out: str) -> None:
         )
 
 
+def prepare(options: Namespace) -> None:
+    """Make maps of the galaxies of a snapshot."""
+    from galineage.cli.particles import prepare as make_maps
+
+    make_maps(options)
+
+
 def predict(options: Namespace) -> None:
     """Apply a bundle to a table."""
     from galineage.models.bundle import load
@@ -199,6 +211,11 @@ def report(options: Namespace) -> None:
 def inspect(options: Namespace) -> None:
     """Describe a table or a bundle."""
     thing = Path(options.thing)
+    from galineage.cli.particles import draw_galaxy, is_snapshot
+
+    if options.galaxy is not None or is_snapshot(thing):
+        draw_galaxy(options)
+        return
     if thing.is_dir():
         from galineage.models.bundle import card_text, load
 

@@ -75,9 +75,9 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
 """Named estimators: ``paper`` is Table A1 of Angeloudi+2023 with its Gaussian head, ``mdn`` the recommended one.
 
 ``cinn-published`` is the conditional invertible network of Eisert+2023, for several targets at once, with the sizes of
-the authors' code. ``cinn`` is the recommended one for that: splines (docs/howto/eisert2023.md
-compares it with the published one on galaxies that neither had seen), a Bernoulli factor for galaxies without a major merger, and targets that
-stay in their range.
+the authors' code. ``cinn`` is the recommended one for that: splines, a Bernoulli factor for galaxies without a major
+merger, and targets that stay in their range (docs/howto/eisert2023.md compares the two on galaxies that neither had
+seen).
 
 ``pool`` is ``mdn`` with members that see different features: every subset of them that holds those in the option
 ``keep`` (default: mass, size and spin, as far as they are features). In the simulation it was trained in the subsets

@@ -197,7 +197,7 @@ class MapStore:
 
     @cached_property
     def groups(self) -> NDArray[Any]:
-        """What splits keep together, of every row (n,): the root, or where it is unknown the galaxy."""
+        """What splits keep together, labels of every row (n,): the root, or where it is unknown the galaxy."""
         return np.array([row["root"] or f"{row['domain']}:{row['snapshot']}:{row['id']}" for row in self.rows])
 
     def folds(self, count: int, seed: int = 0) -> NDArray[np.int64]:

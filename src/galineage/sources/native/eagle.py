@@ -172,7 +172,7 @@ class EagleSource:
         heavy = mass > chosen.mstar_min
         kept = [one for one, use in zip(self.table, heavy & ~outside, strict=True) if use]
         skipped = tuple(
-            Skip(k, self.table[k].id, "f_ex", str(f_ex[k]), "outside the range of f_ex")
+            Skip(int(k), self.table[k].id, "f_ex", str(f_ex[k]), "outside the range of f_ex")
             for k in np.flatnonzero(heavy & outside)
         )
         shared = set.intersection(*(set(one.truth or {}) for one in kept)) if kept else set()

@@ -1,0 +1,41 @@
+"""Compile the loops of this room once, and keep the result for the next process where there is room for it."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from numba import njit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Work = TypeVar("Work", bound=Callable[..., Any])
+
+__all__ = ["compiled", "compiled_sums"]
+
+
+def compiled(work: Work) -> Work:
+    """Compile at the first call, strict in its arithmetic; other Python threads go on while it runs."""
+    return _compile(work, {})
+
+
+def compiled_sums(work: Work) -> Work:
+    """Compile as `compiled`, with leave to add in another order: only then are sums made by vector instructions."""
+    return _compile(work, {"fastmath": {"reassoc", "contract"}})
+
+
+def _compile(work: Any, options: dict[str, Any]) -> Any:
+    options = {"nogil": True, "error_model": "numpy", **options}
+    try:
+        ready = njit(cache=True, **options)(work)
+    except RuntimeError:  # no folder that can be written
+        return njit(**options)(work)
+    save = ready._cache.save_overload
+
+    def save_if_possible(*given: Any) -> None:
+        with contextlib.suppress(OSError):  # a full disk
+            save(*given)
+
+    ready._cache.save_overload = save_if_possible
+    return ready
