@@ -43,7 +43,7 @@ class Cosmology:
         """Age of the universe in Gyr, any shape: t = 2 / (3 H0 sqrt(OL)) asinh(sqrt(OL / Om) a^1.5) (Peebles 1993)."""
         a, omega_l = np.asarray(scale_factor, dtype=np.float64), 1 - self.omega_m
         scale = 2 * HUBBLE_TIME / (300 * self.h * np.sqrt(omega_l))
-        return np.asarray(scale * np.arcsinh(np.sqrt(omega_l / self.omega_m) * a**1.5))
+        return np.asarray(scale * np.arcsinh(np.sqrt(omega_l / self.omega_m) * a * np.sqrt(a)))
 
     def hubble(self, scale_factor: float) -> float:
         """Hubble rate in km/s per physical kpc."""

@@ -82,7 +82,8 @@ class Stars:
             if values is None:
                 continue
             shape = (*mass.shape, 3) if name in _VECTORS else mass.shape
-            values = np.array(values, dtype=None if name in ("ids", "ex_situ") else np.float64)
+            # a view of one's own, which can be frozen without a copy
+            values = np.asarray(values, dtype=None if name in ("ids", "ex_situ") else np.float64).view()
             if values.shape != shape or mass.ndim != 1:
                 raise DataError(f"{name} of stars has shape {values.shape}", expected=str(shape))
             _check(name, values)
@@ -108,6 +109,8 @@ def _check(name: str, values: NDArray[Any]) -> None:
     if name not in RANGES:
         return
     low, high, unit = RANGES[name]
+    if not values.size or (values.min() >= low and values.max() <= high):  # a NaN is neither
+        return
     wrong = ~((values >= low) & (values <= high))
     if wrong.any():
         where = np.argwhere(wrong)[0]

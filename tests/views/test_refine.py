@@ -198,3 +198,26 @@ def test_kept_pixels_at_edges_are_smoothed_as_scipy_does(place, smooth, rng):
     wanted = gaussian_filter(np.where(mask[0], values[0, 1], 0).astype(float), smooth)
     wanted = (wanted - wanted.mean()) / max(wanted.std(), 1 / 32)
     np.testing.assert_allclose(out[0, 0], wanted, atol=2e-6)
+
+
+def test_half_precision_maps_are_widened(disc):
+    maps = make_maps(disc, polyhedron(1))
+    rounded = maps.values.copy()
+    rounded[:, 1] /= 1e8  # masses above 65,504 do not fit
+    half = rounded.astype(np.float16)
+    found, mask = refine_values(half, maps.channels, 2.0)
+    wanted, same = refine_values(half.astype(np.float32), maps.channels, 2.0)
+    np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_array_equal(mask, same)
+
+
+def test_logarithms_are_right_to_the_last_place():
+    values = np.full((1, 2, 64, 64), 9, np.float32)
+    values[0, 1] = np.logspace(-30, 30, 64 * 64).reshape(64, 64)
+    config = Refinement(channels=("mass",), percentile=0.0, smooth=0.0, standardise="none")
+    values[0, 0, 0, 0] = 0  # the limit is then 2
+    out, mask = refine_values(values, ("count", "mass"), 2.0, config)
+    wanted = np.log10(values[0, 1].astype(float))
+    assert mask.sum() == 64 * 64 - 1
+    error = np.abs(out[0, 0] - wanted)[mask[0]]
+    assert (error <= 1.5 * np.spacing(np.abs(wanted[mask[0]]).astype(np.float32)) + 1e-7).all()

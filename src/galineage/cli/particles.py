@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from galineage.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Iterator
 
     from galineage.stars import Galaxy
     from galineage.store.settings import StoreConfig
@@ -50,9 +52,8 @@ def prepare(options: Namespace) -> None:
     if options.limit:
         catalogue = catalogue.select(np.arange(min(options.limit, len(catalogue))))
     config = _settings(options)
-    store = make_store(
-        source, catalogue, options.out, config, executor=_executor(options), workers=options.workers or 2
-    )
+    with _executor(options) as executor:
+        store = make_store(source, catalogue, options.out, config, executor=executor, workers=options.workers or 2)
     print(f"{len(store)} maps of {len({(row['domain'], row['id']) for row in store.rows})} galaxies in {options.out}")
     if store.skipped:
         path = Path(options.out) / "skipped.ecsv"
@@ -73,10 +74,12 @@ def _settings(options: Namespace) -> StoreConfig:
     return StoreConfig(maps=maps, views=views, rotate=options.rotate, number=options.number, seed=options.seed)
 
 
-def _executor(options: Namespace) -> Any:
-    """Return whoever makes the shards elsewhere; None for threads here."""
+@contextmanager
+def _executor(options: Namespace) -> Iterator[Any]:
+    """Give whoever makes the shards elsewhere; None for threads here."""
     if not options.scheduler:
-        return None
+        yield None
+        return
     from galineage.errors import MissingDependencyError
 
     try:
@@ -85,7 +88,8 @@ def _executor(options: Namespace) -> Any:
         raise MissingDependencyError(
             "a Dask scheduler needs the package distributed", advice="pip install 'galineage[cluster]'"
         ) from error
-    return Client(options.scheduler).get_executor()
+    with Client(options.scheduler) as client:
+        yield client.get_executor()
 
 
 def _write_skipped(skipped: Any, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Integral-field observations: kinematic maps of MaNGA's pipeline and of spaxel tables, in the layout of simulated maps."""
+"""Integral-field observations: kinematic maps of MaNGA's pipeline and of spaxel tables, laid out as simulated ones."""
 
 from __future__ import annotations
 
@@ -122,9 +122,9 @@ def read_dap(path: str | os.PathLike[str]) -> SkyMaps:
     """Read stellar kinematics from a MAPS file of MaNGA's data analysis pipeline (Westfall+2019).
 
     Extensions are found by name, because their order changes between releases. The dispersion is
-    ``sqrt(sigma^2 - correction^2)`` with the last plane of ``STELLAR_SIGMACORR`` (one plane in older files, two in newer
-    ones, of which the second is recommended); spaxels in which the correction is larger than what was measured are
-    masked, since their dispersion is only an upper limit.
+    ``sqrt(sigma^2 - correction^2)`` with the last plane of ``STELLAR_SIGMACORR`` (one plane in older files, two in
+    newer ones, of which the second is recommended); spaxels in which the correction is larger than what was measured
+    are masked, since their dispersion is only an upper limit.
 
     Raises
     ------
@@ -192,7 +192,7 @@ def read_spaxels(
     *,
     r_e: float,
     pixel: float = 0.5,
-    id: str = "",
+    id: str = "",  # noqa: A002 - the word users know
     domain: str = "MaNGA",
 ) -> SkyMaps:
     """Read a table of spaxels, such as kinemetry takes: place, velocity, its error, dispersion, its error.

@@ -1,4 +1,8 @@
-"""Compile the loops of this room once, and keep the result for the next process where there is room for it."""
+"""Compile the loops of this room once, and keep the result for the next process where there is room for it.
+
+What is kept is made again when its own file changes, not when a compiled function of another file that it calls does:
+who works on `masks` clears ``__pycache__``.
+"""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ telescope.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -141,9 +141,8 @@ class ArrayPSF:
     Attributes
     ----------
     values : array (p, q)
-        Not negative, odd in both lengths, centred; scaled to sum 1. Rows go up and columns to the right, as in maps.
-    sampling : {"pixel"}
-        Its pixels are those of the maps.
+        Not negative, odd in both lengths, centred; scaled to sum 1. Rows go up and columns to the right, as in maps,
+        and its pixels are as large as those of the maps.
 
     Raises
     ------
@@ -152,7 +151,6 @@ class ArrayPSF:
     """
 
     values: Array
-    sampling: Literal["pixel"] = "pixel"
 
     def __post_init__(self) -> None:
         values = np.array(self.values, dtype=np.float64)

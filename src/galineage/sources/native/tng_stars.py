@@ -78,36 +78,49 @@ def to_stars(
     absent = [name for name in _NEEDED if name not in rows]
     if absent:
         raise FileFormatError(f"PartType4 has no {', '.join(absent)}", where=where)
-    formed = rows["GFM_StellarFormationTime"].astype(np.float64)
+    formed = rows["GFM_StellarFormationTime"]
     real = ~(formed <= 0)  # a NaN is not wind: it goes on to be refused
-    taken = {name: values[real].astype(np.float64) for name, values in rows.items() if name != "ParticleIDs"}
-    position = taken["Coordinates"] * frame.length - centre
-    if frame.box > 0:
+    chosen = slice(None) if real.all() else real
+    # conversions make new arrays; what needs none is left in 32 bits
+    taken = {name: values[chosen] for name, values in rows.items() if name != "ParticleIDs"}
+    position = np.multiply(taken["Coordinates"], frame.length, dtype=np.float64)
+    position -= centre
+    if frame.box > 0 and np.abs(position).max(initial=0.0) > 0.5 * frame.box:
         position -= frame.box * np.rint(position / frame.box)
     now = frame.cosmology.age(frame.scale_factor)
     ids = rows.get("ParticleIDs")
     return Stars(
         position=position,
-        velocity=None if "Velocities" not in taken else taken["Velocities"] * np.sqrt(frame.scale_factor) - velocity,
-        mass=taken["Masses"] * frame.mass,
+        velocity=_moving(taken.get("Velocities"), frame.scale_factor, velocity),
+        mass=np.multiply(taken["Masses"], frame.mass, dtype=np.float64),
         # a star of this very step may carry a scale factor that is a rounding error larger than the snapshot's
         age=(now - frame.cosmology.age(taken["GFM_StellarFormationTime"])).clip(0),
         metallicity=_not_negative(taken.get("GFM_Metallicity")),
         initial_mass=_scaled(taken.get("GFM_InitialMass"), frame.mass),
         smoothing=_scaled(taken.get("StellarHsml"), frame.length),
         potential=_scaled(taken.get("Potential"), 1 / frame.scale_factor),
-        ids=None if ids is None else ids[real],
+        ids=None if ids is None else ids[chosen],
         ex_situ=_ex_situ(in_situ, real),
     )
 
 
 def _scaled(values: Array | None, factor: float) -> Array | None:
-    return None if values is None else values * factor
+    return None if values is None else np.multiply(values, factor, dtype=np.float64)
+
+
+def _moving(values: Array | None, scale_factor: float, velocity: Array) -> Array | None:
+    if values is None:
+        return None
+    made = np.multiply(values, np.sqrt(scale_factor), dtype=np.float64)
+    made -= velocity
+    return made
 
 
 def _not_negative(metallicity: Array | None) -> Array | None:
     """Put zero for the tiny negative values that enrichment leaves in a few stars; others go on to be refused."""
-    return None if metallicity is None else np.where(np.abs(metallicity) < TINY, np.abs(metallicity), metallicity)
+    if metallicity is None or not len(metallicity) or not metallicity.min() < 0:
+        return metallicity
+    return np.where(np.abs(metallicity) < TINY, np.abs(metallicity), metallicity)
 
 
 def _ex_situ(in_situ: NDArray[Any] | None, real: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
