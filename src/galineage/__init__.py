@@ -13,6 +13,7 @@ _PUBLIC = {
     "FIELDS": "galineage.fields",
     "Bundle": "galineage.models.bundle",
     "Catalogue": "galineage.galaxy",
+    "MapStore": "galineage.store.map_store",
     "Posterior": "galineage.posterior",
     "TrainConfig": "galineage.training.config",
     "adapt": "galineage.adaptation",
@@ -20,9 +21,12 @@ _PUBLIC = {
     "evaluate": "galineage.evaluation.assess",
     "importance_weights": "galineage.adaptation",
     "load": "galineage.models.bundle",
+    "make_maps": "galineage.views",
     "make_toy": "galineage.toy",
+    "open_snapshot": "galineage.sources.native",
     "open_source": "galineage.sources",
     "predict": "galineage.prediction",
+    "prepare": "galineage.store.prepare",
     "report": "galineage.study.report",
     "run_study": "galineage.study.report",
     "save": "galineage.models.bundle",
@@ -45,12 +49,16 @@ if TYPE_CHECKING:
     from galineage.posterior import Posterior as Posterior
     from galineage.prediction import predict as predict
     from galineage.sources import open_source as open_source
+    from galineage.sources.native import open_snapshot as open_snapshot
+    from galineage.store.map_store import MapStore as MapStore
+    from galineage.store.prepare import prepare as prepare
     from galineage.study.report import report as report
     from galineage.study.report import run_study as run_study
     from galineage.tables import write_table as write_table
     from galineage.toy import make_toy as make_toy
     from galineage.training.config import TrainConfig as TrainConfig
     from galineage.training.ensemble import train as train
+    from galineage.views import make_maps as make_maps
 
 
 def __getattr__(name: str) -> Any:
