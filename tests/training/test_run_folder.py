@@ -17,8 +17,8 @@ from lines import draw, quick, tiny
 from safetensors import safe_open
 
 from galineage.errors import FileFormatError, TrainingError
-from galineage.training import fit_estimator
 from galineage.lock import locked
+from galineage.training import fit_estimator
 from galineage.training.loop import _Run
 
 X, Y = draw(70)
