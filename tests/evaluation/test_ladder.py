@@ -11,14 +11,14 @@ from galineage.evaluation import accuracy, ladder
 
 
 @pytest.fixture(scope="module")
-def tests():
+def ways():
     kinds = {"plain": "narrow", "better": "right"}
     return [scores(kind, 1500, 3, model=name, train="a", test="b") for name, kind in kinds.items()]
 
 
-def test_numbers_are_those_of_each_way_alone(tests):
-    result = ladder.compute(tests, n_boot=20, seed=1)
-    for index, item in enumerate(tests):
+def test_numbers_are_those_of_each_way_alone(ways):
+    result = ladder.compute(ways, n_boot=20, seed=1)
+    for index, item in enumerate(ways):
         alone = accuracy.compute(item, n_boot=20, seed=1).values
         for name in ladder.COLUMNS:
             assert (result.values[name][index], result.errors[name][index]) == alone[name]
@@ -27,8 +27,8 @@ def test_numbers_are_those_of_each_way_alone(tests):
     np.testing.assert_array_equal(table["bias_p50"], result.values["bias_p50"])
 
 
-def test_the_figure_has_means_medians_and_goals(tests):
-    result = ladder.compute(tests, n_boot=5)
+def test_the_figure_has_means_medians_and_goals(ways):
+    result = ladder.compute(ways, n_boot=5)
     error, bias, covered = ladder.draw(result, goals={"rmse": 0.1, "bias": 0.01})
     assert [text.get_text() for text in error.get_yticklabels()] == ["plain", "better"]
     drawn = [line.get_xdata() for line in bias.get_lines()]
@@ -49,8 +49,8 @@ def test_the_sentence_names_the_smallest_error_and_whether_its_error_bars_hold(c
     assert "nothing gains" in ladder.judge(made).sentence
 
 
-def test_different_domains_are_refused(tests):
+def test_different_domains_are_refused(ways):
     with pytest.raises(DataError, match="different domains"):
-        ladder.compute([tests[0], scores("right", 1500, 3, model="x", train="a", test="c")])
+        ladder.compute([ways[0], scores("right", 1500, 3, model="x", train="a", test="c")])
     with pytest.raises(DataError, match="0 tests"):
         ladder.compute([])

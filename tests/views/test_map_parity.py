@@ -11,7 +11,7 @@ REAL = ("tng100_099_394242", "eagle_028_636522", "illustris1_135_420815")
 
 
 @pytest.fixture
-def agree(twin):
+def assert_agree(twin):
     """Function that compares all maps of a galaxy with scipy's."""
 
     def check(galaxy, maps, **how):
@@ -28,33 +28,33 @@ def agree(twin):
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_every_number_of_views_is_as_scipy_has_it(number, agree, made_up):
+def test_every_number_of_views_is_as_scipy_has_it(number, assert_agree, made_up):
     galaxy = made_up(3_000, seed=number)
-    agree(galaxy, make_maps(galaxy, polyhedron(number, seed=5), EXACT))
+    assert_agree(galaxy, make_maps(galaxy, polyhedron(number, seed=5), EXACT))
 
 
 @pytest.mark.data
 @pytest.mark.parametrize("name", REAL)
 @pytest.mark.parametrize("number", [pytest.param(n, marks=() if n in (1, 6) else pytest.mark.slow) for n in NUMBERS])
-def test_real_galaxies_are_as_scipy_has_them(name, number, agree, real):
+def test_real_galaxies_are_as_scipy_has_them(name, number, assert_agree, real):
     galaxy = real(name)
-    agree(galaxy, make_maps(galaxy, polyhedron(number), EXACT))
+    assert_agree(galaxy, make_maps(galaxy, polyhedron(number), EXACT))
 
 
 @pytest.mark.parametrize("weighting", ["number", "mass"])
 @pytest.mark.parametrize("systemic", ["given", "bound", "inner"])
-def test_both_weights_and_every_systemic_velocity(weighting, systemic, agree, disc):
+def test_both_weights_and_every_systemic_velocity(weighting, systemic, assert_agree, disc):
     config = MapConfig(exact=True, weighting=weighting, systemic=systemic, pixels=40, half_width=1.5)
     maps = make_maps(disc, random_views(2, seed=1, roll=True), config)
     assert (systemic == "given") == (not maps.systemic.any())
-    agree(disc, maps, weighting=weighting, pixels=40, half_width=1.5)
+    assert_agree(disc, maps, weighting=weighting, pixels=40, half_width=1.5)
 
 
-def test_the_authors_tilted_cameras_too(agree, made_up):
+def test_the_authors_tilted_cameras_too(assert_agree, made_up):
     galaxy = made_up(2_000)
     centre = (60_000.0, 20_000.0, 90_000.0)
     views = (*legacy_tng(4, centre, 110_717.0, scale_factor=0.9, hubble=0.6774), *legacy_eagle(6, centre, 1e5))
-    agree(galaxy, make_maps(galaxy, views, EXACT))
+    assert_agree(galaxy, make_maps(galaxy, views, EXACT))
 
 
 @pytest.mark.parametrize("count", [1_000, 30_000])

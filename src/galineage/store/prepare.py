@@ -16,6 +16,7 @@ from galineage.errors import ConfigError, DataError, FileFormatError, GalineageE
 from galineage.galaxy import Skip
 from galineage.lock import locked
 from galineage.progress import bar
+from galineage.sources.native import view_counts
 from galineage.store.map_store import PLAN, MapStore
 from galineage.store.settings import StoreConfig, kept
 from galineage.store.shards import read_shard, shard_path, write_shard
@@ -160,10 +161,7 @@ def _views(catalogue: Catalogue, config: StoreConfig) -> NDArray[np.int64]:
     if isinstance(config.views, int):
         return np.full(len(catalogue), config.views)
     f_ex = catalogue["f_ex"] if "f_ex" in catalogue else np.full(len(catalogue), np.nan)
-    limits = np.array([limit for limit, _ in config.views])
-    counts = np.array([count for _, count in config.views])
-    found = counts[np.searchsorted(limits, np.nan_to_num(f_ex, nan=-1.0), side="right").clip(0, len(counts) - 1)]
-    return np.where(np.isnan(f_ex), counts.min(), found)
+    return view_counts(f_ex, config.views)
 
 
 def _job(
