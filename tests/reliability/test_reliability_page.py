@@ -12,6 +12,7 @@ import test_exact_resume
 import test_killed_runs
 import test_leakage
 import test_old_bundles
+import test_prepare
 from hostile_files import ITEMS
 
 from galineage.models import PRESETS
@@ -31,7 +32,7 @@ def counts(test):
 
 
 def test_every_fault_of_the_list_has_a_row_and_every_row_a_test():
-    assert {row[0] for row in ROWS} == {"R2", "R3", "R4", "R6", "R10", "R15", "R16", "R17", "R19"}
+    assert {row[0] for row in ROWS} == {"R1", "R2", "R3", "R4", "R6", "R10", "R15", "R16", "R17", "R19"}
     named = {row[6].strip("`") for row in ROWS}
     assert all((HERE / name).is_file() for name in named)
     files = {path.name for path in HERE.glob("test_*.py")}
@@ -42,6 +43,7 @@ def test_every_fault_of_the_list_has_a_row_and_every_row_a_test():
     ("test", "number"),
     [
         ("test_killed_runs", f"{test_killed_runs.KILLS} kills"),
+        ("test_prepare", f"{test_prepare.KILLS} kills, {test_prepare.GALAXIES} galaxies"),
         ("test_exact_resume", f"{len(test_exact_resume.CASES)} set-ups, {len(test_exact_resume.CUTS)} cuts"),
         (
             "test_bad_values",
