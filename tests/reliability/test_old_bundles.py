@@ -1,6 +1,8 @@
 """R19: bundles of every released format load, and answer as they did when they were written.
 
-The fixtures were written by ``tests/fixtures/make_bundles.py`` with the code of that release, and are never renewed.
+The fixtures were written by ``tests/fixtures/make_bundles.py`` with the code of that release, and are never renewed,
+with one exception: predicted columns and flags of the joint ones of format 2, whose draws became points of a Sobol
+sequence before that format was released; their seeded samples are those of the day.
 """
 
 from __future__ import annotations

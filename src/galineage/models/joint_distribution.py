@@ -242,10 +242,13 @@ class _Draw:
         self.chance = None if model.chance is None else torch.sigmoid(model.chance(context))
         factors = [factor for factor in (model.first, model.second) if factor is not None]
         self.flows = [(factor, factor.condition(context)) for factor in factors]
-        width = len(model.targets) + (self.chance is not None)
-        # members must differ: engines of one seed and dimension give the same points
-        seeds = torch.randint(2**31, (context.shape[0],), generator=generator, device=context.device).tolist()
-        self.sequences = [SobolEngine(width, scramble=True, seed=seed) for seed in seeds] if alike else []
+        self.sequences = self._sequences() if alike else []
+
+    def _sequences(self) -> list[Any]:
+        """Return a sequence for each member: engines of one seed and dimension would give the same points."""
+        width, members = len(self.model.targets) + (self.chance is not None), self.context.shape[0]
+        seeds = torch.randint(2**31, (members,), generator=self.generator, device=self.context.device)
+        return [SobolEngine(width, scramble=True, seed=seed) for seed in seeds.tolist()]
 
     def _numbers(self, draws: int) -> tuple[Tensor | None, Tensor]:
         """Uniform numbers (E, S, 1 or n) for "never", and standard normal ones (E, T, S, 1 or n) for the flows."""
