@@ -8,16 +8,16 @@ tests compare the two.
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numba import njit
 from torch.autograd.function import once_differentiable
 
+from galineage.compiling import compiled_with
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from torch import Tensor
 
@@ -132,21 +132,7 @@ _NONE = np.zeros((1, 1, 1), np.float32)
 _NO_NORM = (_NONE,) * 4
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile on first use, and keep the result for the next process where there is room for it."""
-    options = {"nogil": True, "fastmath": _MATH, "error_model": "numpy"}
-    try:
-        ready = njit(cache=True, **options)(function)
-    except RuntimeError:  # no folder that can be written
-        return njit(**options)(function)
-    save = ready._cache.save_overload
-
-    def save_if_possible(*given: Any) -> None:
-        with contextlib.suppress(OSError):  # a full disk
-            save(*given)
-
-    ready._cache.save_overload = save_if_possible
-    return ready
+_compiled = compiled_with({"fastmath": _MATH})
 
 
 @_compiled

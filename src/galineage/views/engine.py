@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from galineage.compiling import compiled
 from galineage.errors import ConfigError, DataError
 from galineage.views.cameras import mirrors
-from galineage.views.compiling import compiled
 from galineage.views.kernel import LANES, aligned, arrange, deposit_exact, deposit_function
 from galineage.views.maps import CHANNELS, MapConfig, Maps
 from galineage.views.smoothing import PAD, collapse, levels_of

@@ -20,7 +20,7 @@ from numba import njit, types
 from numba.core.errors import NumbaError
 from numba.extending import intrinsic
 
-from galineage.views.compiling import compiled
+from galineage.compiling import compiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from galineage.compiling import compiled
 from galineage.errors import ConfigError
-from galineage.views.compiling import compiled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from galineage.compiling import compiled, compiled_sums
 from galineage.errors import ConfigError, DataError
 from galineage.fields import SOLAR_METALLICITY
-from galineage.views.compiling import compiled, compiled_sums
 from galineage.views.maps import CHANNELS
 from galineage.views.masks import circle, particle_limit
 

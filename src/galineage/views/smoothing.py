@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from galineage.compiling import compiled
 from galineage.errors import ConfigError
-from galineage.views.compiling import compiled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from galineage.compiling import compiled
 from galineage.errors import ConfigError, DataError
-from galineage.views.compiling import compiled
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

@@ -1,7 +1,7 @@
-"""Compile the loops of this room once, and keep the result for the next process where there is room for it.
+"""Compile loops once, and keep the result for the next process where there is room for it.
 
 What is kept is made again when its own file changes, not when a compiled function of another file that it calls does:
-who works on `masks` clears ``__pycache__``.
+who works on `views.masks` clears ``__pycache__``.
 """
 
 from __future__ import annotations
@@ -16,17 +16,22 @@ if TYPE_CHECKING:
 
     Work = TypeVar("Work", bound=Callable[..., Any])
 
-__all__ = ["compiled", "compiled_sums"]
+__all__ = ["compiled", "compiled_sums", "compiled_with"]
 
 
 def compiled(work: Work) -> Work:
     """Compile at the first call, strict in its arithmetic; other Python threads go on while it runs."""
-    return _compile(work, {})
+    return compiled_with({})(work)
 
 
 def compiled_sums(work: Work) -> Work:
     """Compile as `compiled`, with leave to add in another order: only then are sums made by vector instructions."""
-    return _compile(work, {"fastmath": {"reassoc", "contract"}})
+    return compiled_with({"fastmath": {"reassoc", "contract"}})(work)
+
+
+def compiled_with(options: dict[str, Any]) -> Callable[[Work], Work]:
+    """Return `compiled` with further options of numba."""
+    return lambda work: _compile(work, options)
 
 
 def _compile(work: Any, options: dict[str, Any]) -> Any:
