@@ -11,8 +11,8 @@ from galineage.cli import main
 from galineage.errors import ConfigError
 from galineage.fields import FIELDS, MERGER_TARGETS
 from galineage.prediction import FLAGS, LEVELS
-from galineage.tables import read_table
-from galineage.toy import make_toy, write_toy
+from galineage.tables import read_table, write_catalogue
+from galineage.toy import make_toy
 from galineage.training import TrainConfig, needed_fields, train
 
 TARGETS = ("f_ex", "t_last_major", "mstar_last_major")
@@ -162,7 +162,7 @@ def test_the_page_of_an_evaluation_shows_every_target_and_all_together(found, tm
 
 def test_the_command_line_goes_all_the_way(galaxies, tmp_path, capsys):
     source, model, out = tmp_path / "toy-a.parquet", tmp_path / "model", tmp_path / "found.parquet"
-    write_toy(galaxies, source)
+    write_catalogue(galaxies, source)
     command = ["train", str(source), "--features", *FEATURES, "--target", "f_ex", "t_last_major", "--model", "cinn"]
     assert main([*command, "--members", "2", "--epochs", "2", "--out", str(model)]) == 0
     assert main(["predict", str(model), str(source), "--out", str(out)]) == 0

@@ -12,7 +12,7 @@ from galineage.errors import ConfigError
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["EAGLE", "ILLUSTRIS", "TNG", "Cosmology"]
+__all__ = ["EAGLE", "ILLUSTRIS", "TNG", "TNG_REDSHIFTS", "Cosmology"]
 
 HUBBLE_TIME = 977.792221
 """1 / (1 km/s/Mpc) in Gyr (IAU 2012 parsec, Julian year)."""
@@ -58,3 +58,15 @@ EAGLE = Cosmology(0.6777, 0.307)
 
 ILLUSTRIS = Cosmology(0.704, 0.2726)
 """WMAP-9, as used by Illustris."""
+
+# fmt: off
+TNG_REDSHIFTS = (
+    20.05, 14.99, 11.98, 10.98, 10.0, 9.39, 9.0, 8.45, 8.01, 7.6, 7.24, 7.01, 6.49, 6.01, 5.85, 5.53, 5.23, 5.0,
+    4.66, 4.43, 4.18, 4.01, 3.71, 3.49, 3.28, 3.01, 2.9, 2.73, 2.58, 2.44, 2.32, 2.21, 2.1, 2.0, 1.9, 1.82, 1.74,
+    1.67, 1.6, 1.53, 1.5, 1.41, 1.36, 1.3, 1.25, 1.21, 1.15, 1.11, 1.07, 1.04, 1.0, 0.95, 0.92, 0.89, 0.85, 0.82,
+    0.79, 0.76, 0.73, 0.7, 0.68, 0.64, 0.62, 0.6, 0.58, 0.55, 0.52, 0.5, 0.48, 0.46, 0.44, 0.42, 0.4, 0.38, 0.36,
+    0.35, 0.33, 0.31, 0.3, 0.27, 0.26, 0.24, 0.23, 0.21, 0.2, 0.18, 0.17, 0.15, 0.14, 0.13, 0.11, 0.1, 0.08, 0.07,
+    0.06, 0.05, 0.03, 0.02, 0.01, 0.0,
+)
+# fmt: on
+"""Redshifts of the 100 snapshots of TNG, as its documentation lists them, to two decimals."""

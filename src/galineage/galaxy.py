@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from dataclasses import field as default
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Catalogue", "Skip", "concatenate"]
+__all__ = ["Catalogue", "RowMaps", "Skip", "concatenate"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,30 @@ class Skip:
     reason: str
 
 
+class RowMaps(Protocol):
+    """Maps of the rows of a catalogue, wherever they lie."""
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names along the second axis of the maps."""
+
+    @property
+    def recipe(self) -> Mapping[str, Any]:
+        """How the maps were made, in JSON values."""
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+
+    def select(self, which: NDArray[Any]) -> RowMaps:
+        """Return the rows ``which`` (boolean mask (n,) or integer indices)."""
+
+    def lacks(self, channels: Iterable[str]) -> NDArray[np.bool_]:
+        """Tell which rows (n,) lack one of these channels: their maps are 0 because nothing is known."""
+
+    def read(self, which: NDArray[np.int64]) -> NDArray[Any]:
+        """Return the maps (b, channels, s, s) of some rows, no unit, float32 or float16."""
+
+
 @dataclass(frozen=True)
 class Catalogue:
     """A table of galaxies, one row each, in the units of the field registry.
@@ -63,6 +87,8 @@ class Catalogue:
         Rows of the file that are not here.
     meta : mapping
         Provenance: file, sha256, mapping, filters.
+    maps : RowMaps or None
+        The maps of each row, where the rows are views of galaxies.
     """
 
     columns: Mapping[str, NDArray[Any]]
@@ -71,8 +97,11 @@ class Catalogue:
     root: NDArray[np.str_] | None = None
     skipped: tuple[Skip, ...] = ()
     meta: Mapping[str, Any] = default(default_factory=dict)
+    maps: RowMaps | None = None
 
     def __post_init__(self) -> None:
+        if self.maps is not None and len(self.maps) != len(self.ids):
+            raise DataError(f"there are maps of {len(self.maps)} rows", expected=f"{len(self.ids)}")
         frozen = {}
         for name, values in self.columns.items():
             field(name)
@@ -100,7 +129,7 @@ class Catalogue:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # a mapping proxy cannot be sent to another process
-        parts = (dict(self.columns), self.ids, self.domain, self.root, self.skipped, dict(self.meta))
+        parts = (dict(self.columns), self.ids, self.domain, self.root, self.skipped, dict(self.meta), self.maps)
         return (Catalogue, parts)
 
     def __len__(self) -> int:
@@ -143,6 +172,8 @@ class Catalogue:
             Each field in its registry unit, base-10 logarithm where the registry says ``log``. NaN where the
             value is missing or a logarithm of zero.
         """
+        if not names:
+            return np.zeros((len(self), 0))
         return np.stack([to_feature(name, self[name]) for name in names], axis=1)
 
     def select(self, which: NDArray[Any]) -> Catalogue:
@@ -153,6 +184,7 @@ class Catalogue:
             ids=self.ids[which],
             domain=self.domain[which],
             root=None if self.root is None else self.root[which],
+            maps=None if self.maps is None else self.maps.select(which),
         )
 
     def complete(self, names: Iterable[str]) -> Catalogue:
@@ -180,7 +212,7 @@ def concatenate(catalogues: Sequence[Catalogue]) -> Catalogue:
     Returns
     -------
     Catalogue
-        ``root`` is None if it is unknown in any of them; skip lists are joined.
+        ``root`` is None if it is unknown in any of them; skip lists are joined; maps are left behind.
     """
     shared = [name for name in catalogues[0].columns if all(name in other for other in catalogues)]
     roots = [item.root for item in catalogues if item.root is not None]

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from galineage.galaxy import Catalogue
     from galineage.models.base import Estimator
     from galineage.models.bundle import Bundle
+    from galineage.models.map_inputs import MapInputs
 
 __all__ = ["FLAGS", "LEVELS", "predict", "summarise"]
 
@@ -43,13 +44,14 @@ FLAGS: dict[int, str] = {
 """Bits of the ``flag`` column and what they mean."""
 
 _BATCH = 4096
+_MAP_BATCH = 256
 LEVELS = {"p025": 0.025, "p16": 0.16, "p50": 0.5, "p84": 0.84, "p975": 0.975}
 """Quantiles of every table, by column name."""
 
 
 def summarise(
     estimator: Estimator,
-    x: NDArray[np.float64],
+    x: NDArray[np.float64] | MapInputs,
     levels: Sequence[float] = tuple(LEVELS.values()),
     *,
     moments: bool = True,
@@ -64,8 +66,8 @@ def summarise(
     ----------
     estimator : Estimator
         In evaluation mode, on the CPU.
-    x : array (n, d)
-        Features, registry units, dex where logarithmic; finite.
+    x : array (n, d), or MapInputs
+        As `galineage.models.Estimator.inputs` gives them: features, registry units, dex where logarithmic; finite.
     levels : sequence of float, length q
         Probabilities of the quantiles.
     moments, mode : bool
@@ -89,11 +91,13 @@ def summarise(
     DataError
         If a posterior is NaN.
     """
-    rows = torch.from_numpy(np.array(x, dtype=np.float32))
+    rows = torch.from_numpy(np.array(x, dtype=np.float32)) if isinstance(x, np.ndarray) else x
+    # maps of 4096 galaxies would be gigabytes of activations
+    size = _BATCH if isinstance(x, np.ndarray) else _MAP_BATCH
 
     @torch.inference_mode()
     def one_batch(start: int) -> dict[str, Tensor]:
-        plain = Posterior(estimator(rows[start : start + _BATCH]))
+        plain = Posterior(estimator(rows[start : start + size]))
         posterior = plain if recalibration is None else RecalibratedPosterior(plain, recalibration)
         columns = {"quantiles": posterior.quantile(levels)}
         if moments:
@@ -105,7 +109,7 @@ def summarise(
         return columns
 
     parts: dict[str, list[Tensor]] = {}
-    starts = range(0, len(rows), _BATCH)
+    starts = range(0, len(rows), size)
     threads = 1 if extra is not None else min(torch.get_num_threads(), len(starts))
     for columns in _in_threads(one_batch, starts, threads, progress):
         for name, value in columns.items():
@@ -164,14 +168,15 @@ def predict(bundle: Bundle, catalogue: Catalogue, *, progress: bool = False) -> 
     x = catalogue.features(estimator.features)
     for column, name in enumerate(estimator.features):
         x[~field(name).in_range(catalogue[name]), column] = np.nan  # readers refuse such values; a caller may not
-    usable = np.asarray(np.isfinite(x).all(axis=1))
+    usable = estimator.usable(catalogue)
     if not usable.any():
         raise DataError(
             "no galaxy has all the inputs of the model",
             where=str(catalogue.meta.get("file", "in memory")),
-            expected="finite " + ", ".join(estimator.features),
+            expected="finite " + ", ".join(estimator.features) if estimator.features else "maps of every channel seen",
         )
-    columns, never, intervals = _summaries(bundle, x[usable], progress)
+    inputs = estimator.inputs(catalogue.select(usable)) if estimator.sees_maps else x[usable]
+    columns, never, intervals = _summaries(bundle, inputs, progress)
     widths = {name: to_feature(name, part["p84"]) - to_feature(name, part["p16"]) for name, part in columns.items()}
     flags = _flags(bundle, catalogue, x, usable, widths)
     if never is not None:
@@ -180,7 +185,9 @@ def predict(bundle: Bundle, catalogue: Catalogue, *, progress: bool = False) -> 
     if bundle.conformal is not None:
         _add_conformal(table, bundle, usable, intervals)
     if bundle.shift is not None:
-        _add_shift(table, bundle.shift.score(x))
+        shift = np.full(len(catalogue), np.nan)
+        shift[usable] = bundle.shift.score(estimator.likeness(inputs))
+        _add_shift(table, shift)
     return table
 
 
@@ -221,7 +228,7 @@ def _add_conformal(table: Table, bundle: Bundle, usable: NDArray[np.bool_], quan
 
 
 def _summaries(
-    bundle: Bundle, x: NDArray[np.float64], progress: bool
+    bundle: Bundle, x: NDArray[np.float64] | MapInputs, progress: bool
 ) -> tuple[dict[str, dict[str, NDArray[np.float64]]], NDArray[np.float64] | None, NDArray[np.float64]]:
     """Columns of every target, the probability of no major merger (n,) if a target needs one, conformal quantiles."""
     estimator, extra = bundle.estimator, np.empty((0, len(x)))
@@ -231,7 +238,8 @@ def _summaries(
         part["quantiles"], extra = part["quantiles"][: len(LEVELS)], part["quantiles"][len(LEVELS) :]
         found, never = {estimator.target: part}, None
     else:
-        found, never = summarise_joint(estimator, x, tuple(LEVELS.values()), progress=progress)
+        rows = np.asarray(x, dtype=np.float64)
+        found, never = summarise_joint(estimator, rows, tuple(LEVELS.values()), progress=progress)
         never = never if set(estimator.targets) & set(MERGER_TARGETS) else None
     columns = {name: dict(zip(LEVELS, part.pop("quantiles"), strict=True)) | part for name, part in found.items()}
     return columns, never, extra

@@ -33,6 +33,9 @@ RANGES = {
 }
 """What is possible for one star: lowest, highest, unit. A million kpc or a hundredth of c is a unit gone wrong."""
 
+SMALLEST = 1e-6
+"""Smallest half-mass radius, kpc: stars at one place have none."""
+
 _VECTORS = ("position", "velocity")
 
 
@@ -164,8 +167,12 @@ class Galaxy:
     meta: Mapping[str, Any] = default(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not 0 < self.r_half < np.inf:
-            raise DataError(f"r_half of galaxy {self.id} is {self.r_half}", expected="a positive number of kpc")
+        if not SMALLEST <= self.r_half <= RANGES["position"][1]:
+            raise DataError(
+                f"r_half of galaxy {self.id} is {self.r_half}",
+                expected=f"{SMALLEST:g} to {RANGES['position'][1]:g} kpc",
+                advice="look at the units of the source",
+            )
         for name in ("centre", "velocity"):
             values = np.array(getattr(self, name), dtype=np.float64)
             if values.shape != (3,) or not np.isfinite(values).all():

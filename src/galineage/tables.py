@@ -31,6 +31,7 @@ from astropy.table import Column, MaskedColumn, Table
 
 from galineage.atomic import writing
 from galineage.errors import DataError, FileFormatError
+from galineage.fields import field
 from galineage.guard import (
     check_ecsv,
     check_fits_table,
@@ -45,7 +46,9 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping
 
-__all__ = ["FORMATS", "format_of", "read_table", "write_table"]
+    from galineage.galaxy import Catalogue
+
+__all__ = ["FORMATS", "format_of", "read_table", "write_catalogue", "write_table"]
 
 FORMATS: dict[str, str] = {
     ".fits": "fits",
@@ -127,6 +130,37 @@ def write_table(table: Table, path: str | os.PathLike[str], *, meta: Mapping[str
     with writing(path) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # astropy warns of what is handled here: long keywords, odd column names
         _WRITERS[kind](prepared, temporary, str(path))
+
+
+def write_catalogue(catalogue: Catalogue, path: str | os.PathLike[str]) -> None:
+    """Write a catalogue as a table with units, descriptions and provenance.
+
+    Parameters
+    ----------
+    catalogue : Catalogue
+        Of one domain.
+    path : path
+        The suffix says the format. Columns are the field names in registry units, with ``GalaxyID``, ``Snapshot`` and
+        ``RootID``; NaN means what the registry says. The mapping ``galineage`` reads it back as it was, if the file is
+        called like the domain.
+
+    Raises
+    ------
+    DataError, FileFormatError
+        As `write_table` does.
+    """
+    table = Table()
+    table["GalaxyID"] = Column(catalogue.ids, description="identifier of the galaxy in its domain")
+    if "snapshot" in catalogue:
+        table["Snapshot"] = Column(catalogue["snapshot"], description=field("snapshot").meaning)
+    # readers put the domain in front of the root again
+    roots = catalogue.ids.astype(str) if catalogue.root is None else np.char.partition(catalogue.root, ":")[:, 2]
+    table["RootID"] = Column(roots, description="z = 0 descendant: galaxies of one root never straddle a split")
+    for name, values in catalogue.columns.items():
+        if name != "snapshot":
+            item = field(name)
+            table[name] = Column(values, unit=item.unit or None, description=item.meaning)
+    write_table(table, path, meta=dict(catalogue.meta))
 
 
 def read_table(path: str | os.PathLike[str]) -> Table:

@@ -22,8 +22,8 @@ from galineage.models.bundle import Bundle, card_text, load, save
 from galineage.models.joining import join_members
 from galineage.posterior import Posterior
 from galineage.prediction import predict
-from galineage.tables import write_table
-from galineage.toy import make_toy, write_toy
+from galineage.tables import write_catalogue, write_table
+from galineage.toy import make_toy
 from galineage.training import TrainConfig, train
 from galineage.training.alignment import ALIGNMENTS
 
@@ -404,7 +404,7 @@ def test_what_cannot_be_joined_is_refused():
 
 def test_the_command_adapts_a_bundle_to_a_table(models, there, tmp_path, capsys):
     model, table = save(models["mdn"], tmp_path / "model"), tmp_path / "toy-b.fits"
-    write_toy(there, table)
+    write_catalogue(there, table)
     out = tmp_path / "adapted"
     assert main(["adapt", str(model), str(table), "--kind", "at-mass", "--out", str(out)]) == 0
     said = capsys.readouterr().out
@@ -422,7 +422,7 @@ def test_the_command_adapts_a_bundle_to_a_table(models, there, tmp_path, capsys)
 def test_the_command_says_what_is_wrong(models, there, tmp_path, capsys):
     model = save(adapt(models["mdn"], there), tmp_path / "model")
     table = tmp_path / "toy-b.fits"
-    write_toy(there, table)
+    write_catalogue(there, table)
     assert main(["adapt", str(model), str(table), "--out", str(tmp_path / "x")]) == 1
     assert "cannot be adapted" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()

@@ -9,6 +9,7 @@ from galineage.cli import main
 from galineage.errors import ConfigError, FileFormatError
 from galineage.sources.native import EagleSource, TngSource, open_snapshot
 from galineage.store.map_store import MapStore
+from galineage.tables import read_table
 from galineage.toy import write_eagle_box, write_tng_box
 
 
@@ -92,3 +93,20 @@ def test_the_toy_writes_boxes(tmp_path, capsys, box, monkeypatch):
     command = line.partition("galineage ")[2].split()
     assert main([*command, "--pixels", "16"]) == 0
     assert len(MapStore("maps")) == 12
+
+
+def test_from_a_snapshot_to_a_network_for_maps(boxes, tmp_path, capsys):
+    store, model = str(tmp_path / "maps"), str(tmp_path / "model")
+    assert main(["prepare", str(boxes[0]), "--pixels", "16", "--views", "12", "--domain", "toy-a", "--out", store]) == 0
+    arguments = ["--model", "maps", "--members", "1", "--epochs", "1", "--channels", "mass", "sigma", "--aperture", "1"]
+    assert main(["train", store, "--rows", "toy-a", *arguments, "--out", model]) == 0
+    table = tmp_path / "found.ecsv"
+    assert main(["predict", model, store, "--out", str(table)]) == 0
+    assert len(read_table(table)) == len(MapStore(store))
+    capsys.readouterr()
+    assert main(["train", store, "--model", "mdn", "--aperture", "1", "--out", model]) == 1
+    assert "does not see maps" in capsys.readouterr().err
+    assert main(["adapt", model, store, "--out", str(tmp_path / "adapted")]) == 1
+    assert "no features to match" in capsys.readouterr().err
+    assert main(["train", store, "--rows", "toy-z", "--model", "maps", "--out", model]) == 1
+    assert "no galaxy of toy-z" in capsys.readouterr().err

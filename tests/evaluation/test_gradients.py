@@ -73,7 +73,7 @@ def test_domains_that_differ_are_told():
 def test_the_figure_has_a_panel_for_each_channel_and_pair():
     axes = gradients.draw(gradients.compute(Store()))
     assert len(axes) == 6
-    assert [ax.get_title() for ax in axes[:2]] == ["velocity", "metallicity"]
+    assert [ax.get_title() for ax in axes[:2]] == ["velocity $V$", "metallicity"]
 
 
 def test_without_truth_there_is_nothing_to_draw():

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from safetensors import safe_open
 
 from galineage.cli import main
 from galineage.reporting import writer
 from galineage.study import runner
-from galineage.tables import FORMATS, read_table
-from galineage.toy import make_toy, write_toy
+from galineage.tables import FORMATS, read_table, write_catalogue
+from galineage.toy import make_toy, write_tng_box
 
 STUDY = """
 name = "small"
@@ -23,7 +25,7 @@ target = "f_ex"
 warning = "toy"
 [domains.toy-a]
 file = "toy-a.parquet"
-mapping = "toy"
+mapping = "galineage"
 rows = "all"
 [[experiments]]
 name = "e"
@@ -72,8 +74,9 @@ def one_process():
 
 
 def prepare(folder):
-    """Write the tables and make a trained model and a finished study to start from; return the folder."""
-    write_toy(make_toy("toy-a", 150, 1), folder / "toy-a.parquet")
+    """Write tables and a box, and make a trained model and a finished study to start from; return the folder."""
+    write_tng_box(folder / "box", "toy-a", 3, 1, stars=60, chunks=1)
+    write_catalogue(make_toy("toy-a", 150, 1), folder / "toy-a.parquet")
     (folder / "small.toml").write_text(STUDY)
     assert run("train", folder, folder / "given") == 0
     (folder / "given" / "model").rename(folder / "model")
@@ -94,11 +97,15 @@ def arguments(command, work, out):
         "predict": ["predict", str(work / "model"), table, "--out", str(out / f"p{suffix}")],
         "run": ["run", str(work / "small.toml"), "--data", str(work), "--out", str(out / "study"), "--workers", "1"],
         "report": ["report", str(out / "study")],
+        "prepare": [
+            *["prepare", str(work / "box"), "--snapshot", "99", "--pixels", "16", "--views", "1", "--workers", "1"],
+            *["--mstar-min", "0", "--out", str(out / "maps")],
+        ],
     }[name]
 
 
 PREDICT = [f"predict {suffix}" for suffix in FORMATS if suffix != ".xml"]
-COMMANDS = ["train", *PREDICT, "run", "report"]
+COMMANDS = ["train", *PREDICT, "run", "report", "prepare"]
 
 
 def run(command, work, out):
@@ -125,6 +132,8 @@ def _whole(path):
         return content.endswith(ends[path.suffix])
     if path.suffix == ".json":
         return isinstance(json.loads(content), dict)
+    if path.suffix == ".npy":
+        return np.load(path).ndim == 4
     if path.suffix == ".safetensors":
         with safe_open(path, "pt") as stream:
             return len(list(stream.keys())) > 0
@@ -132,10 +141,12 @@ def _whole(path):
 
 
 def contents(out):
-    """What the results below ``out`` say: names of all files, and the rows of the tables."""
+    """What the results below ``out`` say: names of all files, rows of the tables, checksums of the maps."""
     files = {str(path.relative_to(out)): path for path in sorted(out.rglob("*")) if path.is_file()}
-    return {
-        name: str(read_table(path).as_array().tolist()) if path.suffix in FORMATS else ""
-        for name, path in files.items()
-        if "events.out" not in name
-    }
+    return {name: _content(path) for name, path in files.items() if "events.out" not in name}
+
+
+def _content(path):
+    if path.suffix in FORMATS:
+        return str(read_table(path).as_array().tolist())
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.suffix == ".npy" else ""

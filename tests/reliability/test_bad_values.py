@@ -1,6 +1,6 @@
 """R6, tables: whatever stands in a cell, a galaxy is read, skipped with a reason, or flagged; no answer is made of it.
 
-Maps and particles are not read by this version; their part of R6 comes with them.
+Stars and their maps are in `test_faulty_stars.py`.
 """
 
 from __future__ import annotations

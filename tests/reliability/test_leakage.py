@@ -29,11 +29,11 @@ target = "f_ex"
 seed = 3
 [domains.toy-a]
 file = "toy-a.parquet"
-mapping = "toy"
+mapping = "galineage"
 rows = "all"
 [domains.toy-b]
 file = "toy-b.parquet"
-mapping = "toy"
+mapping = "galineage"
 rows = "all"
 [[experiments]]
 name = "folds"
@@ -191,8 +191,10 @@ def test_a_split_function_that_goes_by_row_is_caught(tables, tmp_path, monkeypat
 def test_snapshots_of_one_galaxy_have_one_label(tables):
     from galineage.sources import open_source
 
-    catalogue = open_source(tables / "toy-a.parquet", "toy").read()
+    catalogue = open_source(tables / "toy-a.parquet", "galineage").read()
     labels = split_labels(catalogue)
     assert len(labels) == 240
     assert len(np.unique(labels)) == 60
-    assert not shared(labels, split_labels(open_source(tables / "toy-b.parquet", "toy").read())), "unique over domains"
+    assert not shared(labels, split_labels(open_source(tables / "toy-b.parquet", "galineage").read())), (
+        "unique over domains"
+    )

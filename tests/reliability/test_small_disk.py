@@ -43,7 +43,7 @@ def check(rows, tally, name):
             assert "cannot write" in row["errors"], where
             assert "where:" in row["errors"], where
             assert "Traceback" not in row["errors"], where
-    assert {row["command"].partition(" ")[0] for row in failed} == {"train", "predict", "run", "report"}
+    assert {row["command"].partition(" ")[0] for row in failed} == {"train", "predict", "run", "report", "prepare"}
     tally("R4", name, f"{len(rows)} commands, {len(failed)} failed", "0 half files", "every rerun succeeded")
 
 

@@ -22,7 +22,7 @@ def test_the_shipped_mappings():
         "camels-1e10",
         "camels-sb3",
         "tng100-mergers",
-        "toy",
+        "galineage",
     }
     for mapping in shipped.values():
         assert mapping.reference
@@ -31,8 +31,8 @@ def test_the_shipped_mappings():
         assert set(mapping.columns) <= set(FIELDS)
 
 
-def test_the_toy_mapping_knows_every_field():
-    assert {*available_mappings()["toy"].columns, "snapshot"} == set(FIELDS)
+def test_the_mapping_of_our_own_tables_knows_every_field():
+    assert {*available_mappings()["galineage"].columns, "snapshot"} == set(FIELDS)
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def test_total_spin_is_not_spin(catalogs, name):
 def test_total_spin_never_stands_in_for_spin():
     for mapping in available_mappings().values():
         for field, spec in mapping.columns.items():
-            assert (spec.column == "TotalSpin") == (field == "total_spin" and mapping.name != "toy")
+            assert (spec.column == "TotalSpin") == (field == "total_spin" and mapping.name != "galineage")
     assert "spin" not in available_mappings()["camels"].columns
 
 

@@ -6,7 +6,9 @@ from __future__ import annotations
 import pytest
 
 from galineage.study import load_study
-from galineage.toy import make_toy, write_toy
+from galineage.study.universe import Box, make_universe
+from galineage.tables import write_catalogue
+from galineage.toy import make_toy
 
 STUDY = """
 name = "tiny"
@@ -18,12 +20,14 @@ warning = "toy"
 
 [domains.toy-a]
 file = "toy-a.parquet"
-mapping = "toy"
+mapping = "galineage"
+maps = "maps"
 rows = "all"
 
 [domains.toy-b]
 file = "toy-b.parquet"
-mapping = "toy"
+mapping = "galineage"
+maps = "maps"
 rows = "all"
 
 [[experiments]]
@@ -62,6 +66,9 @@ items = [
   { kind = "error-mass", name = "m", title = "M", caption = "c", experiment = "e", models = ["mdn", "spline"], pairs = "all" },
   { kind = "coverage", name = "c", title = "C", caption = "c", experiment = "e", model = "mdn" },
   { kind = "balance", name = "n", title = "N", caption = "c", domains = ["toy-a", "toy-b"], rows = "all" },
+  { kind = "example-maps", name = "x", title = "X", caption = "c", domains = ["toy-a", "toy-b"], f_ex = [0.2, 0.5] },
+  { kind = "pixel-sums", name = "u", title = "U", caption = "c", domains = ["toy-a", "toy-b"] },
+  { kind = "gradients", name = "g", title = "G", caption = "c", domains = ["toy-a", "toy-b"], bins = 3 },
   { kind = "corner", name = "k", title = "K", caption = "c", domains = ["toy-a", "toy-b"], features = ["mstar", "age"] },
   { kind = "diagnostics", name = "d", title = "", caption = "", diagnostics = ["pit"], experiment = "e", model = "mdn", pairs = "within" },
   { kind = "published", name = "q", title = "Q", caption = "c", columns = [{ title = "ours", experiment = "e", model = "mdn", meaning = "ours" }], published = [{ train = "toy-a", test = "toy-b", reading = "about 0.1" }] },
@@ -71,10 +78,12 @@ items = [
 
 @pytest.fixture(scope="session")
 def tables(tmp_path_factory):
-    """Folder with two toy tables."""
+    """Folder with two toy tables, and maps of other galaxies of the same suites."""
     folder = tmp_path_factory.mktemp("tables")
+    made = (Box("toy-a", "tng", 12, 200, 1), Box("toy-b", "eagle", 12, 200, 2))
+    make_universe(made, folder, pixels=16, say=lambda _: None)
     for seed, name in enumerate(("toy-a", "toy-b")):
-        write_toy(make_toy(name, 300, seed), folder / f"{name}.parquet")
+        write_catalogue(make_toy(name, 300, seed), folder / f"{name}.parquet")
     return folder
 
 

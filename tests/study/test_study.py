@@ -102,7 +102,7 @@ def test_a_changed_setting_or_table_makes_a_job_new(study, tables, tmp_path):
     assert not is_done(replace(study, seed=6), job, tables, tmp_path)
     other = tmp_path / "other"
     other.mkdir()
-    for path in tables.iterdir():
+    for path in tables.glob("*.parquet"):
         (other / path.name).write_bytes(path.read_bytes())
     table = Table.read(other / "toy-b.parquet")
     from galineage.tables import write_table

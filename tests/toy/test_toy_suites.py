@@ -10,9 +10,10 @@ from sklearn.ensemble import RandomForestRegressor
 
 from galineage.errors import ConfigError
 from galineage.fields import field
+from galineage.tables import write_catalogue
 from galineage.toy.compare import LOG_MASS_EDGES, TNG100, bands
 from galineage.toy.observables import virial_growth
-from galineage.toy.suites import BLOCK, SUITES, Suite, make_toy, write_toy
+from galineage.toy.suites import BLOCK, SUITES, Suite, make_toy
 
 FEATURES = ["mstar", "metallicity", "age", "r_half", "spin"]
 
@@ -177,7 +178,7 @@ def test_written_table_has_units_and_descriptions(tmp_path, pair, suffix):
     from galineage.tables import read_table
 
     catalogue = pair["toy-a"].select(np.arange(40))
-    write_toy(catalogue, tmp_path / f"toy-a.{suffix}")
+    write_catalogue(catalogue, tmp_path / f"toy-a.{suffix}")
     table = read_table(tmp_path / f"toy-a.{suffix}")
     assert table.colnames[:3] == ["GalaxyID", "Snapshot", "RootID"]
     assert str(table["r_half"].unit) == "kpc"
@@ -190,7 +191,7 @@ def test_readers_give_the_suite_back(tmp_path, pair, suffix):
     from galineage.sources import open_source
 
     catalogue = pair["toy-b"].select(np.arange(60))
-    write_toy(catalogue, tmp_path / f"toy-b.{suffix}")
+    write_catalogue(catalogue, tmp_path / f"toy-b.{suffix}")
     back = open_source(tmp_path / f"toy-b.{suffix}").read()
     assert set(back.columns) == set(catalogue.columns)
     assert not back.skipped

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from galineage.adaptation.matching import fit_matching
-from galineage.errors import DataError
+from galineage.errors import ConfigError, DataError
 from galineage.models.adapted import Adapted
 from galineage.shift import NeighbourScore
 
@@ -71,6 +71,12 @@ def adapt(
     # error bars that were mended for the model as it was say nothing of the adapted one
     bundle = bundle.uncalibrated()
     inner = bundle.estimator
+    if inner.sees_maps:
+        raise ConfigError(
+            "a network for maps has no features to match",
+            expected="a model for tables",
+            advice="let it see only channels that transfer, such as mass and kinematics (docs: map networks)",
+        )
     x = catalogue.features(inner.features)
     reference = _reference(bundle) if source is None else source.features(inner.features)
     whole = np.isfinite(x).all(axis=1)

@@ -40,7 +40,9 @@ def _table_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mapping", help="how to read the table: a shipped mapping or a TOML file (default: told by the file's name)"
     )
-    parser.add_argument("--rows", help="row filter of the mapping (default: the mapping's own, for example z0)")
+    parser.add_argument(
+        "--rows", help="row filter of the mapping (default: the mapping's own, for example z0); of a map store a domain"
+    )
 
 
 def _workers_option(parser: argparse.ArgumentParser) -> None:
@@ -67,7 +69,8 @@ def _add_toy(group: _Group) -> None:
     toy.add_argument("--suite", default="toy-a", help="toy-a, toy-b or toy-c (default: %(default)s)")
     toy.add_argument("--n", type=int, default=5000, help="number of galaxies (default: %(default)s)")
     toy.add_argument("--seed", type=int, default=1, help="of the random draws (default: %(default)s)")
-    toy.add_argument("--box", choices=("tng", "eagle"), help="write stars too, as a snapshot in these files' layout")
+    toy.add_argument("--stars", type=int, default=2000, help="of each galaxy (default: %(default)s)")
+    toy.add_argument("--box", choices=("tng", "eagle"), help="write the stars, as a snapshot in these files' layout")
     toy.add_argument("--out", required=True, help="table file: .fits, .ecsv, .parquet or .vot; with --box a folder")
 
 
@@ -89,6 +92,9 @@ def _add_prepare(group: _Group) -> None:
         "snapshots", metavar="SNAPSHOT", help="folder of a TNG or Illustris run, or of an EAGLE snapshot"
     )
     _snapshot_options(prepare)
+    prepare.add_argument(
+        "--births", help="EAGLE: HDF5 file of where each star was first seen; with the export's trees it tells f_ex"
+    )
     prepare.add_argument("--views", default="4", help="views of each galaxy, or the table of the paper: tng or eagle")
     prepare.add_argument("--rotate", action="store_true", help="turn each galaxy's cameras at random")
     prepare.add_argument("--pixels", type=int, default=128, help="on each side of a map (default: %(default)s)")
@@ -120,6 +126,8 @@ def _add_run(group: _Group) -> None:
     run.add_argument("study", nargs="?", help="name of a shipped study, or a TOML file")
     run.add_argument("--list", action="store_true", help="list the shipped studies and end")
     run.add_argument("--data", help="folder with the tables that the study names")
+    run.add_argument("--toys", type=int, default=0, metavar="N", help="N toy galaxies for each of its two simulations")
+    run.add_argument("--small", action="store_true", help="shorter training, two members, for a first look")
     run.add_argument("--out", help="folder of the output (default: runs/STUDY)")
     _workers_option(run)
 
@@ -130,9 +138,10 @@ def _add_train(group: _Group) -> None:
         "train",
         "train an estimator on a table and save it as a bundle",
         "galineage train properties_tng.h5py --features mstar metallicity age r_half spin --model mdn --out model-tng\n"
-        "galineage train my_table.parquet --target f_ex t_last_major --model cinn --out model-joint",
+        "galineage train my_table.parquet --target f_ex t_last_major --model cinn --out model-joint\n"
+        "galineage train maps --rows TNG100-1 --model maps --channels mass velocity --aperture 1 --out model-maps",
     )
-    train.add_argument("table", help="table of galaxies with known truth")
+    train.add_argument("table", help="table of galaxies with known truth, or a store of their maps")
     _table_options(train)
     train.add_argument("--features", nargs="+", metavar="FIELD", help="inputs (default: five stellar ones)")
     train.add_argument(
@@ -144,7 +153,9 @@ def _add_train(group: _Group) -> None:
     )
     train.add_argument("--model", default="mdn", help=f"{_MODELS} (default: %(default)s)")
     train.add_argument("--members", type=int, help="networks in the ensemble (default: 5; pool: 5 per subset)")
-    train.add_argument("--epochs", type=int, default=500, help="longest training (default: %(default)s)")
+    train.add_argument("--epochs", type=int, help="longest training (default: 500; on maps 60)")
+    train.add_argument("--channels", nargs="+", metavar="CHANNEL", help="maps that a map network sees (default: all)")
+    train.add_argument("--aperture", type=float, help="radius in r_half that a map network sees (default: everything)")
     train.add_argument("--seed", type=int, default=0, help="of weights, splits and batches (default: %(default)s)")
     train.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     train.add_argument("--out", required=True, help="folder of the bundle")
@@ -165,7 +176,7 @@ def _add_use(group: _Group) -> None:
     )
     for parser, out in ((predict, "table file: .fits, .ecsv, .parquet or .vot"), (evaluate, "folder of the report")):
         parser.add_argument("bundle", help="folder written by `galineage train`")
-        parser.add_argument("table", help="table of galaxies")
+        parser.add_argument("table", help="table of galaxies, or a store of their maps")
         _table_options(parser)
         parser.add_argument("--out", required=True, help=out)
 

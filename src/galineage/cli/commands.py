@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from galineage.atomic import write_text, writing
 from galineage.errors import ConfigError
@@ -14,24 +14,26 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from galineage.galaxy import Catalogue
+    from galineage.study import Study
 
 __all__ = ["adapt", "calibrate", "demo", "evaluate", "inspect", "predict", "report", "run", "toy", "train"]
 
 
 def demo(options: Namespace) -> None:
-    """Write two toy suites as tables, run the demo study on them, name the report."""
+    """Write toy snapshots, make maps and tables of them, run the demo study, name the report."""
     from galineage.study import load_study, run_study
-    from galineage.toy import make_toy, write_toy
+    from galineage.study.universe import Box, make_universe
 
     out = Path(options.out)
     study = load_study("demo")
-    galaxies = 4000
+    galaxies = 1500
     if options.small:
-        study, galaxies = study.smaller(epochs=40, folds=2, members=3), 1500
-    for seed, domain in enumerate(study.domains, 1):
-        path = out / "data" / domain.file
-        print(f"toy universe: {galaxies} galaxies of {domain.name} -> {path}", flush=True)
-        write_toy(make_toy(domain.name, galaxies, seed), path)
+        study, galaxies = study.smaller(epochs=40, folds=2, members=3), 500
+    boxes = [
+        Box(domain.name, layout, galaxies, stars=6000, seed=seed)
+        for seed, (domain, layout) in enumerate(zip(study.domains, ("tng", "eagle"), strict=True), 1)
+    ]
+    make_universe(boxes, out / "data", workers=options.workers or 2, say=_say)
     page = run_study(study, out / "data", out, workers=options.workers, say=_say)
     _name_report(page)
 
@@ -43,9 +45,10 @@ def toy(options: Namespace) -> None:
 
         write_box(options)
         return
-    from galineage.toy import make_toy, write_toy
+    from galineage.tables import write_catalogue
+    from galineage.toy import measure_toy
 
-    write_toy(make_toy(options.suite, options.n, options.seed), options.out)
+    write_catalogue(measure_toy(options.suite, options.n, options.seed, options.stars), options.out)
     print(f"{options.n} toy galaxies of {options.suite} in {options.out}")
 
 
@@ -58,11 +61,28 @@ def run(options: Namespace) -> None:
             print(f"{name:28} {load_study(path).title}")
         return
     study = load_study(options.study)
+    if options.small:
+        study = study.smaller(epochs=8, folds=2, members=2)
+    if options.toys:
+        _run_on_toys(study, options)
+        return
     if not options.data:
         files = ", ".join(domain.file for domain in study.domains)
-        raise ConfigError("no data folder was given", expected=f"a folder with {files}", advice="add --data DIR")
+        raise ConfigError(
+            "no data folder was given", expected=f"a folder with {files}", advice="add --data DIR, or --toys 1500"
+        )
     page = run_study(study, options.data, options.out or f"runs/{study.name}", workers=options.workers, say=_say)
     _name_report(page)
+
+
+def _run_on_toys(study: Study, options: Namespace) -> None:
+    from galineage.study import run_study
+    from galineage.study.universe import make_universe, on_toys
+
+    out = Path(options.out or f"runs/{study.name}-toys")
+    study, boxes = on_toys(study, options.toys)
+    make_universe(boxes, out / "data", workers=options.workers or 2, say=_say)
+    _name_report(run_study(study, out / "data", out, workers=options.workers, say=_say))
 
 
 def train(options: Namespace) -> None:
@@ -70,10 +90,12 @@ def train(options: Namespace) -> None:
     from dataclasses import replace
 
     from galineage.models.bundle import save
-    from galineage.training import DEFAULT_FEATURES, recommended_config
+    from galineage.training import DEFAULT_FEATURES, MapTrainConfig, recommended_config
     from galineage.training import train as train_model
 
-    features = options.features or DEFAULT_FEATURES
+    config = recommended_config(options.model)
+    maps = isinstance(config, MapTrainConfig)
+    features = options.features or (() if maps else DEFAULT_FEATURES)
     catalogue = _read(options, only=(*features, *options.target, "mstar"))
     out = Path(options.out)
     scratch = out.with_name(out.name + ".training")
@@ -84,8 +106,9 @@ def train(options: Namespace) -> None:
         target=options.target if len(options.target) > 1 else options.target[0],
         members=options.members,
         config=replace(
-            recommended_config(options.model), max_epochs=options.epochs, seed=options.seed, device=options.device
+            config, max_epochs=options.epochs or config.max_epochs, seed=options.seed, device=options.device
         ),
+        **_window(options, maps),
         split="root" if catalogue.root is not None else "row",
         folder=scratch,
     )
@@ -101,6 +124,15 @@ def train(options: Namespace) -> None:
     if catalogue.root is None:
         print("note: the descendants of these rows are unknown, so validation rows were drawn one by one and may leak")
     print(f"{bundle.name}: {bundle.card['rows']} galaxies. Bundle: {out}; its card: {out / 'README.md'}")
+
+
+def _window(options: Namespace, maps: bool) -> dict[str, Any]:
+    """Return what a map network is to see."""
+    given = {"seen": options.channels, "aperture": options.aperture}
+    known = {name: value for name, value in given.items() if value is not None}
+    if known and not maps:
+        raise ConfigError(f"model {options.model!r} does not see maps", advice="leave out --channels and --aperture")
+    return known
 
 
 def adapt(options: Namespace) -> None:
@@ -234,6 +266,8 @@ def inspect(options: Namespace) -> None:
 
 
 def _read(options: Namespace, *, only: Iterable[str] | None = None, keep_missing: bool = False) -> Catalogue:
+    if (Path(options.table) / "store.json").is_file():
+        return _views(options)
     from galineage.sources import open_source
 
     source = open_source(options.table, options.mapping)
@@ -241,6 +275,15 @@ def _read(options: Namespace, *, only: Iterable[str] | None = None, keep_missing
     count = len(catalogue.skipped)
     print(f"{len(catalogue)} galaxies from {options.table}" + (f", {count} rows skipped" if count else ""), flush=True)
     return catalogue
+
+
+def _views(options: Namespace) -> Catalogue:
+    """Take the views of a map store, of one domain if --rows names it."""
+    from galineage.store.map_store import MapStore
+
+    views = MapStore(options.table).views(options.rows)
+    print(f"{len(views)} views of {len(set(views.ids.tolist()))} galaxies from {options.table}", flush=True)
+    return views
 
 
 def _write_skips(catalogue: Catalogue, beside: Path) -> None:

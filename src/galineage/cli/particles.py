@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Iterator
 
+    from galineage.history import TracedEagle
+    from galineage.sources.native import EagleSource, TngSource
     from galineage.stars import Galaxy
+    from galineage.store.map_store import MapStore
     from galineage.store.settings import StoreConfig
 
 __all__ = ["draw_galaxy", "is_snapshot", "prepare", "write_box"]
@@ -23,13 +26,15 @@ def write_box(options: Namespace) -> None:
     from galineage.toy import write_eagle_box, write_tng_box
 
     work = write_tng_box if options.box == "tng" else write_eagle_box
-    path = Path(work(options.out, options.suite, options.n, options.seed))
+    path = Path(work(options.out, options.suite, options.n, options.seed, options.stars, progress=True))
     print(f"{options.n} galaxies of {options.suite} with their stars in {path}")
-    where = str(path)
+    where, births = str(path), ""
     if options.box == "eagle":
         where = f"{next(path.glob('snapshot_*'))} --export {next(path.glob('*_SubHalo.csv'))}"
+        births = f" --births {next(path.glob('star_birth_*.hdf5'))}"
+    where += f" --domain {options.suite}"
     print(f"which there are:  galineage inspect {where}")
-    print(f"make maps:        galineage prepare {where} --out maps")
+    print(f"make maps:        galineage prepare {where}{births} --out maps")
 
 
 def is_snapshot(path: Path) -> bool:
@@ -42,10 +47,11 @@ def prepare(options: Namespace) -> None:
     """Make maps of the galaxies of a snapshot."""
     import numpy as np
 
-    from galineage.sources.native import Selection, open_snapshot
+    from galineage.sources.native import Selection
     from galineage.store.prepare import prepare as make_store
+    from galineage.tables import write_catalogue
 
-    source = open_snapshot(options.snapshots, snapshot=options.snapshot, domain=options.domain, export=options.export)
+    source = _traced(options.snapshots, options)
     selection = Selection(mstar_min=options.mstar_min, f_ex_min=options.f_ex_min, f_ex_max=options.f_ex_max)
     catalogue = source.catalogue(selection)
     print(f"{len(catalogue)} galaxies of {source.name}, {len(catalogue.skipped)} left out by the selection", flush=True)
@@ -55,10 +61,43 @@ def prepare(options: Namespace) -> None:
     with _executor(options) as executor:
         store = make_store(source, catalogue, options.out, config, executor=executor, workers=options.workers or 2)
     print(f"{len(store)} maps of {len({(row['domain'], row['id']) for row in store.rows})} galaxies in {options.out}")
+    if any(row["domain"] == source.domain for row in store.rows):
+        table = Path(options.out) / f"{source.domain}.ecsv"
+        write_catalogue(store.galaxies(source.domain), table)
+        print(f"what was measured on their stars, and the truth: {table} (read it with --mapping galineage)")
     if store.skipped:
         path = Path(options.out) / "skipped.ecsv"
         _write_skipped(store.skipped, path)
         print(f"{len(store.skipped)} galaxies were skipped; reasons in {path}")
+    _tell_doubts(store)
+
+
+def _tell_doubts(store: MapStore) -> None:
+    """Say of which galaxies the stars and the catalogue disagree; their maps are there."""
+    from galineage.store.consistency import doubts
+
+    found = list(doubts(store))
+    for one in found[:10]:
+        print(f"in doubt: {one.domain} {one.id}: {one}")
+    if len(found) > 10:
+        print(f"... and {len(found) - 10} more: galineage.store.consistency.doubts")
+
+
+def _traced(path: str | Path, options: Namespace) -> TngSource | EagleSource | TracedEagle:
+    """Open a snapshot; where no catalogue tells the histories of its galaxies, a tree does."""
+    from galineage.history import TracedEagle
+    from galineage.sources.native import TngSource, open_snapshot
+
+    source = open_snapshot(path, snapshot=options.snapshot, domain=options.domain, export=options.export)
+    if options.births and (isinstance(source, TngSource) or not options.export):
+        raise ConfigError(
+            "--births goes with an EAGLE snapshot and --export",
+            where=str(path),
+            advice="StellarAssembly files of a TNG run are found by themselves",
+        )
+    if isinstance(source, TngSource) or not options.export:
+        return source
+    return TracedEagle(source, options.export, options.births)
 
 
 def _settings(options: Namespace) -> StoreConfig:

@@ -1,4 +1,7 @@
-"""How many galaxies of each f_ex there are, before and after rows of other snapshots balance them (figure 1, A23)."""
+"""How many galaxies of each f_ex there are, before and after they are balanced (figure 1, A23).
+
+They are balanced by rows of earlier snapshots, and by seeing galaxies with large fractions from more sides.
+"""
 
 from __future__ import annotations
 
@@ -42,6 +45,8 @@ class Balance:
         Fraction of rows in the upper half of the range, and its binomial error.
     target : str
         Field name.
+    views : bool
+        Whether ``after`` counts every view of a galaxy.
     """
 
     labels: tuple[str, ...]
@@ -51,6 +56,7 @@ class Balance:
     high_before: tuple[tuple[float, float], ...]
     high_after: tuple[tuple[float, float], ...]
     target: str
+    views: bool = False
 
     def to_table(self) -> Table:
         """One row per catalogue and bin."""
@@ -60,12 +66,14 @@ class Balance:
             ("low", np.tile(self.edges[:-1], len(self.labels)), unit, f"lower edge of {self.target}"),
             ("high", np.tile(self.edges[1:], len(self.labels)), unit, f"upper edge of {self.target}"),
             ("n_latest", self.before.ravel(), "", "rows of the latest snapshot"),
-            ("n_all", self.after.ravel(), "", "rows of all snapshots"),
+            ("n_all", self.after.ravel(), "", "views of all rows" if self.views else "rows of all snapshots"),
         ]
         return make_table(columns, {"target": self.target})
 
 
-def compute(catalogues: Sequence[tuple[str, Catalogue]], *, target: str = "f_ex", bins: int = 20) -> Balance:
+def compute(
+    catalogues: Sequence[tuple[str, Catalogue]], *, target: str = "f_ex", bins: int = 20, views: bool = False
+) -> Balance:
     """Count galaxies per bin of the target before and after balancing.
 
     Parameters
@@ -77,6 +85,8 @@ def compute(catalogues: Sequence[tuple[str, Catalogue]], *, target: str = "f_ex"
         Field name.
     bins : int
         Number of bins, from 0 to 1 for fractions and over the data's range otherwise.
+    views : bool
+        Count each row as often as its column ``n_views`` says for "after".
 
     Raises
     ------
@@ -85,7 +95,7 @@ def compute(catalogues: Sequence[tuple[str, Catalogue]], *, target: str = "f_ex"
     """
     if not catalogues:
         raise DataError("there are no catalogues to count", expected="at least one")
-    values, latest = [], []
+    values, latest, seen = [], [], []
     for label, catalogue in catalogues:
         column = catalogue.features([target])[:, 0]
         finite = np.isfinite(column)
@@ -93,6 +103,7 @@ def compute(catalogues: Sequence[tuple[str, Catalogue]], *, target: str = "f_ex"
             raise DataError(f"no galaxy has a value of {target}", where=label)
         values.append(column[finite])
         latest.append(_latest(catalogue)[finite])
+        seen.append(catalogue["n_views"][finite].astype(int) if views else np.ones(int(finite.sum()), dtype=int))
     everything = np.concatenate(values)
     low, high = (0.0, 1.0) if target == "f_ex" else (float(everything.min()), float(everything.max()))
     edges = np.linspace(low, high if high > low else low + 1, bins + 1)
@@ -101,17 +112,19 @@ def compute(catalogues: Sequence[tuple[str, Catalogue]], *, target: str = "f_ex"
         labels=tuple(label for label, _ in catalogues),
         edges=edges,
         before=np.stack([np.histogram(v[z], edges)[0] for v, z in zip(values, latest, strict=True)]),
-        after=np.stack([np.histogram(v, edges)[0] for v in values]),
+        after=np.stack([np.histogram(np.repeat(v, n), edges)[0] for v, n in zip(values, seen, strict=True)]),
         high_before=tuple(_share(v[z] > middle) for v, z in zip(values, latest, strict=True)),
-        high_after=tuple(_share(v > middle) for v in values),
+        high_after=tuple(_share(np.repeat(v, n) > middle) for v, n in zip(values, seen, strict=True)),
         target=target,
+        views=views,
     )
 
 
 def judge(result: Balance, *, least: float = 0.05) -> Verdict:
     """Say which share of rows lies in the upper half before and after; passes if at least ``least`` does everywhere."""
+    what = " views" if result.views else ""
     parts = [
-        f"{label}: {percent(*before)} of {n} rows at the latest snapshot and {percent(*after)} of all {m}"
+        f"{label}: {percent(*before)} of {n} rows at the latest snapshot and {percent(*after)} of all {m}{what}"
         for label, before, after, n, m in zip(
             result.labels,
             result.high_before,
@@ -134,13 +147,14 @@ def draw(result: Balance, ax: Axes | None = None) -> Axes:
     for c, label in enumerate(result.labels):
         latest = f"{label}, latest snapshot"
         ax.stairs(result.before[c], result.edges, color=colour(c), lw=1.4, ls="--", label=latest)
-        ax.stairs(result.after[c], result.edges, color=colour(c), lw=1.8, label=f"{label}, all rows")
+        every = "all views" if result.views else "all rows"
+        ax.stairs(result.after[c], result.edges, color=colour(c), lw=1.8, label=f"{label}, {every}")
     ax.set_xlim(result.edges[0], result.edges[-1])
     ax.set_yscale("log")
-    ax.set_ylim(0.7, 2.5 * max(1, int(result.after.max())))
+    ax.set_ylim(0.7, (8 if result.views else 2.5) * max(1, int(result.after.max())))
     ax.set_xlabel(axis_label(result.target))
-    ax.set_ylabel("Galaxies per bin")
-    ax.legend(loc="upper right")
+    ax.set_ylabel("Galaxies and views per bin" if result.views else "Galaxies per bin")
+    ax.legend(loc="upper right", ncols=2 if result.views else 1)
     return ax
 
 

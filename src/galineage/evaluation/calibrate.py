@@ -78,7 +78,7 @@ def calibrate(
     _refuse_training_file(bundle, catalogue)
     _refuse_foreign(bundle, catalogue)
     names = needed_fields(estimator)
-    whole = np.asarray(np.isfinite(catalogue.features(names)).all(axis=1))
+    whole = np.asarray(np.isfinite(catalogue.features(names)).all(axis=1)) & estimator.usable(catalogue)
     usable = catalogue.select(whole)
     _refuse_training_galaxies(bundle, usable)
     w = None if weights is None else _same_rows(weights, whole)
@@ -103,7 +103,7 @@ def _against(bundle: Bundle, usable: Catalogue, truth: Any, before: Recalibratio
     true = torch.from_numpy(truth.astype(np.float32))
     found = summarise(
         bundle.estimator,
-        usable.features(bundle.estimator.features),
+        bundle.estimator.inputs(usable),
         tail_levels(LEVELS),
         moments=False,
         mode=False,
@@ -148,7 +148,8 @@ def _refuse_training_galaxies(bundle: Bundle, usable: Catalogue) -> None:
     score = bundle.shift
     if not isinstance(score, NeighbourScore) or not len(usable):
         return
-    x = score.scaler.scaled(usable.features(bundle.estimator.features)).astype(np.float32)
+    estimator = bundle.estimator
+    x = score.scaler.scaled(estimator.likeness(estimator.inputs(usable))).astype(np.float32)
     distances, _ = nearest(x, score.reference, 1)
     # inputs go through 32 bits and other files: equal to a hundred thousandth of their scatter
     seen = float(np.mean(distances[:, 0] < 1e-5 * x.shape[1]))

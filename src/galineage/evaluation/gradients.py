@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from galineage.errors import DataError
+from galineage.evaluation.example_maps import TITLES
 from galineage.evaluation.style import colour, new_figure, styled
 from galineage.evaluation.verdict import Verdict
 
@@ -87,13 +88,15 @@ def ring_means(values: NDArray[np.floating]) -> Array:
     return np.stack([flat[..., mask].mean(axis=-1) for mask in masks], axis=-1)
 
 
-def compute(store: MapStore, bins: int = 8) -> Gradients:
+def compute(store: MapStore, rows: NDArray[np.int64] | None = None, *, bins: int = 8) -> Gradients:
     """Measure gradients of the refined maps of a store, one domain beside the other.
 
     Parameters
     ----------
     store : MapStore
         With refined maps and the truth ``f_ex``.
+    rows : array (n,) of int, optional
+        Which maps. Default: all.
     bins : int
         Bins of f_ex between its smallest and largest value.
 
@@ -108,7 +111,8 @@ def compute(store: MapStore, bins: int = 8) -> Gradients:
     """
     truth = store.truth("f_ex")
     names = np.array([row["domain"] for row in store.rows])
-    known = np.flatnonzero(np.isfinite(truth))
+    known = np.arange(len(store)) if rows is None else rows
+    known = known[np.isfinite(truth[known])]
     if not len(known):
         raise DataError("no map of the store has a known f_ex", where=str(store.path))
     order = list(RINGS)
@@ -197,7 +201,7 @@ def draw(result: Gradients, figure: Figure | SubFigure | None = None) -> list[Ax
                 )  # fmt: skip
             ax.axhline(0, color="0.6", lw=0.8, ls=":")
             if p == 0:
-                ax.set_title(channel)
+                ax.set_title(TITLES.get(channel, channel))
             if c == 0:
                 ax.set_ylabel(f"{outer} − {inner}")
     grid[-1][0].legend(lines, result.domains, loc="best")

@@ -81,7 +81,7 @@ def score(
 
     found = summarise(
         estimator,
-        catalogue.features(estimator.features),
+        estimator.inputs(catalogue),
         extra=against_truth,
         recalibration=recalibration,
         progress=progress,
@@ -116,7 +116,7 @@ def with_shift(scores: Scores, bundle: Bundle, catalogue: Catalogue) -> Scores:
     """
     if bundle.shift is None:
         return scores
-    shift = bundle.shift.score(catalogue.features(bundle.estimator.features))
+    shift = bundle.shift.score(bundle.estimator.likeness(bundle.estimator.inputs(catalogue)))
     ids = np.asarray(catalogue.ids).astype(str)
     if np.array_equal(ids, scores.ids):
         return replace(scores, shift=shift)

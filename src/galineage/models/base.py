@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch.distributions import Distribution
 
+    from galineage.galaxy import Catalogue
+    from galineage.models.map_inputs import MapInputs
+
+    Inputs = NDArray[np.float64] | MapInputs
+
 __all__ = ["DirectEstimator", "Estimator", "require_counts"]
 
 
@@ -47,11 +52,14 @@ class Estimator(nn.Module, ABC):
         Field names of all targets; ``target`` is the first.
     kind : str
         Name in the list of estimators and in saved models.
+    sees_maps : bool
+        Whether its context holds maps.
     targets : tuple of str
         Field names of all targets; ``target`` is the first.
     """
 
     kind: ClassVar[str]
+    sees_maps: ClassVar[bool] = False
     center: Tensor
     spread: Tensor
 
@@ -60,7 +68,7 @@ class Estimator(nn.Module, ABC):
         self.features = check_features(features)
         self.target = field(target).name
         self.targets: tuple[str, ...] = (self.target,)
-        if not self.features:
+        if not self.features and not self.sees_maps:
             raise ConfigError("no features given", expected="at least one field name", advice="e.g. mstar age r_half")
         require_counts(members=members)
         self.members = members
@@ -130,6 +138,40 @@ class Estimator(nn.Module, ABC):
             raise DataError(f"feature {name!r} has one single value", advice="leave it out of the features")
         self.center.copy_(x.double().mean(dim=0))
         self.spread.copy_(spread)
+
+    def inputs(self, catalogue: Catalogue) -> Inputs:
+        """Return what `forward` takes, for the rows of a catalogue.
+
+        Parameters
+        ----------
+        catalogue : Catalogue
+            With the features, and for a network that sees maps with those.
+
+        Returns
+        -------
+        array (n, d), or MapInputs
+            Slices of it, as tensors, are contexts.
+        """
+        return catalogue.features(self.features)
+
+    def usable(self, catalogue: Catalogue) -> NDArray[np.bool_]:
+        """Tell which rows (n,) have every input: features in their range, and the channels that a network sees."""
+        if not self.features:
+            return np.ones(len(catalogue), dtype=bool)
+        possible = [field(name).in_range(catalogue[name]) for name in self.features]
+        return np.asarray(np.isfinite(catalogue.features(self.features)).all(axis=1) & np.all(possible, axis=0))
+
+    def likeness(self, inputs: Inputs) -> NDArray[np.float64]:
+        """Return the numbers (n, k), any unit, by which galaxies are compared with the training galaxies.
+
+        Features as they are; of a network that sees maps what its last layer sees.
+        """
+        return np.asarray(inputs, dtype=np.float64)
+
+    @property
+    def likeness_width(self) -> int:
+        """How many numbers `likeness` gives for a galaxy."""
+        return len(self.features)
 
     def represent(self, context: Tensor) -> Tensor:
         """Return what the last layer sees, shape (E, n, h), scaled units: ``answer(represent(x))`` is ``forward(x)``.

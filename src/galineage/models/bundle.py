@@ -200,7 +200,7 @@ def load(folder: str | Path) -> Bundle:
     tensors = _read_tensors(folder, description["weights"], "weights")
     _check_fields(description, folder)
     estimator = _build(description, tensors, folder)
-    shift = _shift(description, len(estimator.features), folder)
+    shift = _shift(description, estimator.likeness_width, folder)
     return Bundle(estimator, description.get("card", {}), shift, *_calibrations(description, estimator, folder))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,18 +12,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from galineage.errors import ConfigError, DataError, FileFormatError
+from galineage.fields import FIELDS
+from galineage.galaxy import Catalogue
 from galineage.progress import bar
 from galineage.store.shards import Shard, read_shard
 from galineage.store.splits import folds
+from galineage.views import Refinement
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from astropy.table import Table
     from numpy.typing import NDArray
 
-__all__ = ["PLAN", "MapStore"]
+__all__ = ["PLAN", "MapStore", "StoredMaps"]
 
 PLAN = "plan.json"
 
@@ -40,7 +45,8 @@ class MapStore:
         With which it was made.
     rows : tuple of dict
         What each map is: ``id``, ``domain``, ``snapshot``, ``root``, ``view`` of ``views``, ``los`` and ``up``,
-        ``r_half`` (kpc), ``pixel`` (kpc), ``stars``, ``missing`` channels, ``truth`` by field name.
+        ``r_half`` (kpc), ``pixel`` (kpc), ``stars``, ``missing`` channels, ``truth`` and what was ``measured`` on the
+        stars by field name.
     skipped : tuple of dict
         Galaxies that have no maps, and why.
 
@@ -88,16 +94,25 @@ class MapStore:
     @property
     def channels(self) -> tuple[str, ...]:
         """Channels of the refined maps."""
-        refinement = self.settings["refinement"]
-        if refinement is None:
+        return self.refinement.channels
+
+    @property
+    def refinement(self) -> Refinement:
+        """How the maps were refined.
+
+        Raises
+        ------
+        ConfigError
+            If the store has raw maps only.
+        """
+        known = self.settings["refinement"]
+        if known is None:
             raise ConfigError("the store has raw maps only", where=str(self.path))
-        return tuple(refinement["channels"])
+        return Refinement(**known)
 
     def table(self) -> Table:
         """Return the rows as an astropy table, truths as columns, with units."""
         from astropy.table import Table
-
-        from galineage.fields import FIELDS
 
         found = Table()
         for name in ("id", "domain", "snapshot", "root", "view", "views", "redshift", "r_half", "pixel", "stars"):
@@ -113,6 +128,70 @@ class MapStore:
             found[column] = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
             found[column].unit = (FIELDS[name].unit or None) if name in FIELDS else None
         return found
+
+    def galaxies(self, domain: str | None = None) -> Catalogue:
+        """Return the galaxies as a catalogue, a row each: what a network for tables learns from.
+
+        Parameters
+        ----------
+        domain : str, optional
+            Only this one's.
+
+        Returns
+        -------
+        Catalogue
+            Catalogued values and truths, and what they do not tell measured on the stars (`galineage.stars.measure`),
+            in registry units; ``n_views``. A quantity that some galaxy lacks is no column, unless the registry says
+            what missing means. ``root`` is None if any is unknown.
+
+        Raises
+        ------
+        DataError
+            If there is none.
+        """
+        first: dict[tuple[str, Any, str], dict[str, Any]] = {}
+        for row in self.rows:
+            if domain in (None, row["domain"]):
+                first.setdefault((row["domain"], row["snapshot"], row["id"]), row)
+        if not first:
+            raise DataError(f"the store has no galaxy of {domain or 'any domain'}", where=str(self.path))
+        every = [_known(row) for row in first.values()]
+        columns = {}
+        for name in (name for name in FIELDS if all(name in one for one in every)):
+            values = np.array([np.nan if one[name] is None else one[name] for one in every], dtype=np.float64)
+            if FIELDS[name].missing or np.isfinite(values).all():
+                columns[name] = values if FIELDS[name].kind == "float" else values.astype(FIELDS[name].kind)
+        roots = [row["root"] for row in first.values()]
+        return Catalogue(
+            columns=columns,
+            ids=np.array([one for *_, one in first], dtype=str),
+            domain=np.array([one for one, *_ in first], dtype=str),
+            root=None if None in roots else np.array(roots, dtype=str),
+            meta={"file": str(self.path)},
+        )
+
+    def views(self, domain: str | None = None) -> Catalogue:
+        """Return the views as a catalogue with maps, a row each: what a network for maps learns from.
+
+        Columns are those of `galaxies`; identifiers repeat, and views of one galaxy share its root.
+
+        Parameters
+        ----------
+        domain : str, optional
+            Only this one's.
+
+        Raises
+        ------
+        DataError
+            If there is none.
+        """
+        galaxies = self.galaxies(domain)
+        place = {key: k for k, key in enumerate(zip(galaxies.domain, galaxies.ids, _snapshots(galaxies), strict=True))}
+        rows = np.array([k for k, row in enumerate(self.rows) if domain in (None, row["domain"])], dtype=np.int64)
+        names = [(self.rows[k]["domain"], self.rows[k]["id"], self.rows[k]["snapshot"] or 0) for k in rows]
+        found = galaxies.select(np.array([place[name] for name in names], dtype=np.int64))
+        root = found.root if found.root is not None else self.groups[rows]
+        return replace(found, root=root, maps=StoredMaps(self, rows))
 
     def truth(self, name: str) -> NDArray[np.float64]:
         """Return a truth of every row (n,), in the registry's unit; NaN where it is not known."""
@@ -196,6 +275,11 @@ class MapStore:
         }
 
     @cached_property
+    def digest(self) -> str:
+        """Checksum of all arrays together."""
+        return hashlib.sha256(json.dumps(self.checksums, sort_keys=True).encode()).hexdigest()
+
+    @cached_property
     def groups(self) -> NDArray[Any]:
         """What splits keep together, labels of every row (n,): the root, or where it is unknown the galaxy."""
         return np.array([row["root"] or f"{row['domain']}:{row['snapshot']}:{row['id']}" for row in self.rows])
@@ -232,3 +316,55 @@ class MapStore:
         for start in range(0, len(order), size):
             chosen = order[start : start + size]
             yield chosen, self.read(chosen, kind)
+
+
+def _snapshots(galaxies: Catalogue) -> list[int]:
+    return galaxies["snapshot"].tolist() if "snapshot" in galaxies else [0] * len(galaxies)
+
+
+@dataclass(frozen=True)
+class StoredMaps:
+    """Refined maps of some rows of a store, read when they are asked for (`galineage.galaxy.RowMaps`).
+
+    Attributes
+    ----------
+    store : MapStore
+    rows : array (n,) of int
+    """
+
+    store: MapStore
+    rows: NDArray[np.int64]
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names along the second axis of the maps."""
+        return self.store.channels
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """Settings that decide what a map looks like: not which views there are, nor how they are kept."""
+        return {name: self.store.settings[name] for name in ("maps", "refinement")}
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.rows)
+
+    def select(self, which: NDArray[Any]) -> StoredMaps:
+        """Return the rows ``which`` (boolean mask (n,) or integer indices)."""
+        return StoredMaps(self.store, self.rows[which])
+
+    def lacks(self, channels: Iterable[str]) -> NDArray[np.bool_]:
+        """Tell which rows (n,) lack one of these channels."""
+        wanted = set(channels)
+        return np.array([not wanted.isdisjoint(self.store.rows[row]["missing"]) for row in self.rows], dtype=bool)
+
+    def read(self, which: NDArray[np.int64]) -> NDArray[Any]:
+        """Return the maps (b, channels, s, s) of rows by their number here; see `MapStore.read`."""
+        return self.store.read(self.rows[which])
+
+
+def _known(row: dict[str, Any]) -> dict[str, Any]:
+    """Everything known of a galaxy by field name; what a catalogue says goes before what was measured."""
+    truth = {name: value for name, value in row["truth"].items() if value is not None}
+    about = {name: row[name] for name in ("snapshot", "redshift", "r_half") if row[name] is not None}
+    return {**row["truth"], **row.get("measured", {}), **about, **truth, "n_views": row["views"]}

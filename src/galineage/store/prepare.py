@@ -17,6 +17,7 @@ from galineage.galaxy import Skip
 from galineage.lock import locked
 from galineage.progress import bar
 from galineage.sources.native import view_counts
+from galineage.stars import measure
 from galineage.store.map_store import PLAN, MapStore
 from galineage.store.settings import StoreConfig, kept
 from galineage.store.shards import read_shard, shard_path, write_shard
@@ -125,7 +126,7 @@ def _plan(root: Path, source: Galaxies, catalogue: Catalogue, config: StoreConfi
         "format": FORMAT,
         "domain": source.domain,
         "ids": [str(one) for one in catalogue.ids],
-        "views": _views(catalogue, config).tolist(),
+        "views": _views(catalogue, config),
     }
     _agree(part / PLAN, plan, f"part {part.name} of the store")
     return part, plan
@@ -157,11 +158,13 @@ def _changes(known: Any, wanted: Any, name: str = "") -> Iterator[str]:
         yield f"{name}: {known} was, {wanted} is" if len(f"{known}{wanted}") < 80 else name
 
 
-def _views(catalogue: Catalogue, config: StoreConfig) -> NDArray[np.int64]:
+def _views(catalogue: Catalogue, config: StoreConfig) -> list[int]:
+    """Return the views of each galaxy; 0 where they go by an ex-situ fraction that its stars will tell."""
     if isinstance(config.views, int):
-        return np.full(len(catalogue), config.views)
-    f_ex = catalogue["f_ex"] if "f_ex" in catalogue else np.full(len(catalogue), np.nan)
-    return view_counts(f_ex, config.views)
+        return [config.views] * len(catalogue)
+    if "f_ex" not in catalogue:
+        return [0] * len(catalogue)
+    return [int(one) for one in view_counts(catalogue["f_ex"], config.views)]
 
 
 def _job(
@@ -246,13 +249,20 @@ def make_shard(
     rows = []
     for k in sorted(found):
         root = roots[k] if roots is not None else None
-        rows += [{**row, "root": root or row["root"], "truth": truth[k]} for row in found[k][0]]
+        known = {name: value for name, value in truth[k].items() if value is not None}
+        rows += [
+            {**row, "root": root or row["root"], "truth": {**truth[k], **row["truth"], **known}} for row in found[k][0]
+        ]
     arrays = _joined([found[k] for k in sorted(found)], config)
     shard = write_shard(path, arrays, rows, [skipped[k] for k in sorted(skipped)])
     return str(shard.path)
 
 
 def _rows_of(galaxy: Galaxy, views: int, config: StoreConfig) -> tuple[list[dict[str, Any]], Any, Any]:
+    measured = measure(galaxy)
+    truth = {**({"f_ex": measured["f_ex"]} if "f_ex" in measured else {}), **galaxy.truth}
+    if not views:
+        views = int(view_counts(truth.get("f_ex", np.nan), config.views))  # type: ignore[arg-type]
     maps = make_maps(galaxy, config.place(views, f"{galaxy.domain}:{galaxy.id}"), config.maps)
     raw = np.full((len(maps), len(CHANNELS), *maps.values.shape[2:]), np.nan, dtype=np.float32)
     for slot, channel in enumerate(CHANNELS):
@@ -270,6 +280,8 @@ def _rows_of(galaxy: Galaxy, views: int, config: StoreConfig) -> tuple[list[dict
         "stars": len(galaxy.stars),
         "missing": list(maps.missing),
         "systemic": maps.systemic.tolist(),
+        "truth": {name: _plain(value) for name, value in truth.items()},
+        "measured": {name: _plain(value) for name, value in measured.items()},
     }
     rows = [
         {**about, "view": k, "views": len(maps), "los": view.los.tolist(), "up": view.up.tolist()}

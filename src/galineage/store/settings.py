@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from galineage.errors import ConfigError
-from galineage.views import PUBLISHED, MapConfig, Refinement, View, fibonacci, polyhedron, random_views
+from galineage.views import CHANNELS, PUBLISHED, MapConfig, Refinement, View, fibonacci, polyhedron, random_views
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,7 +28,7 @@ class StoreConfig:
     Attributes
     ----------
     maps : MapConfig
-        How maps are made.
+        How maps are made; without h3 and h4, for which a store has no place.
     refinement : Refinement or None
         How they are made fit for a network; None: raw maps only.
     views : int or tuple of (limit, views)
@@ -68,6 +68,12 @@ class StoreConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}", expected="one of " + ", ".join(allowed))
         if self.galaxies_per_shard < 1:
             raise ConfigError(f"{self.galaxies_per_shard} galaxies per shard", expected="1 or more")
+        if self.maps.hermite:
+            raise ConfigError(
+                "a map store has no place for h3 and h4",
+                expected="the six channels " + ", ".join(CHANNELS),
+                advice="make them with make_maps, galaxy by galaxy",
+            )
         if self.refinement is None and not self.raw:
             raise ConfigError("neither raw nor refined maps are kept")
         if isinstance(self.views, int):

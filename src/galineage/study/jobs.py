@@ -24,6 +24,7 @@ from galineage.guard import parse_json, read_text
 from galineage.models import make_estimator
 from galineage.models.bundle import save
 from galineage.sources import open_source
+from galineage.store.map_store import MapStore
 from galineage.store.splits import folds, held_out_groups, split_labels
 from galineage.study.adapting import TESTED, adapted_versions, all_but, joined_sources, training_options
 from galineage.toy import make_toy
@@ -78,7 +79,8 @@ def slug(name: str) -> str:
 
 def plan(study: Study) -> list[Job]:
     """List every job of a study, slow ones first so that parallel workers end together."""
-    order = {"cinn": 0, "cinn-published": 0, "paper": 0, "paper-bounded": 0, "pool": 0, "flow": 1, "mdn": 1}
+    order = {"maps-paper": -2, "maps-code": -2, "maps": -1, "flow": 1, "mdn": 1}
+    order |= dict.fromkeys(("cinn", "cinn-published", "paper", "paper-bounded", "pool"), 0)
     jobs = [
         (order.get(model.preset, 2), Job(experiment.name, model.name, domain, part))
         for experiment in study.experiments
@@ -119,6 +121,8 @@ def check_tables(study: Study, data: Path) -> None:
     """
     used = dict.fromkeys(name for item in study.experiments for name in item.domains)
     names = [name for name in used if not study.domain(name).toy]
+    for name in dict.fromkeys(name for item in study.experiments if item.views for name in item.domains):
+        map_store(study.domain(name), data)
     files = [study.domain(name).file for name in names]
     missing = [file for file in files if not (Path(data) / file).is_file()]
     if missing:
@@ -175,6 +179,43 @@ def read_domain(study: Study, name: str, data: Path, rows: str | None = None) ->
     return catalogue.select(catalogue["mstar"] >= domain.mstar_min) if domain.mstar_min else catalogue
 
 
+def read_views(study: Study, name: str, data: Path, rows: str | None = None) -> Catalogue:
+    """Read the views of a domain with their maps, above the domain's smallest mass; ``rows`` has no meaning here.
+
+    Raises
+    ------
+    ConfigError
+        If the study names no map store for the domain.
+    """
+    del rows
+    domain = study.domain(name)
+    views = map_store(domain, data).views(name)
+    return views.select(views["mstar"] >= domain.mstar_min) if domain.mstar_min else views
+
+
+def map_store(domain: DomainSpec, data: Path) -> MapStore:
+    """Open the map store of a domain.
+
+    Raises
+    ------
+    ConfigError
+        If the study names none.
+    FileFormatError
+        If there is none at that place.
+    """
+    if not domain.maps:
+        raise ConfigError(
+            f"domain {domain.name} has no maps",
+            advice="prepare a store (`galineage prepare`), and name its folder as maps = ... in the study",
+        )
+    return _store(Path(data) / domain.maps)
+
+
+@lru_cache(maxsize=4)
+def _store(path: Path) -> MapStore:
+    return MapStore(path)
+
+
 _ELSEWHERE = ("title", "models", "siblings")
 
 
@@ -189,7 +230,7 @@ def identity(study: Study, job: Job, data: Path) -> str:
     targets = study.targets(experiment, model)
     estimator = make_estimator(
         model.preset,
-        model.features or experiment.features,
+        experiment.inputs(model),
         targets,
         members=model.members,
         seed=study.seed,
@@ -206,6 +247,7 @@ def identity(study: Study, job: Job, data: Path) -> str:
         "domains": [asdict(domain) for domain in domains],
         "mappings": [repr(open_source(data_path(item, data), _mapping(item, data)).mapping) for item in tables],
         "data": [_checksum(_state(data_path(item, data))) for item in tables],
+        **({"maps": [map_store(item, data).digest for item in domains]} if experiment.views else {}),
         "targets": targets,
         "seed": study.seed,
         "scores": SCORES_FORMAT,
@@ -282,7 +324,7 @@ def run_job(
             shutil.rmtree(old, ignore_errors=True)
     bundle = train(
         kept,
-        model.features or experiment.features,
+        experiment.inputs(model),
         model.preset,
         target=study.targets(experiment, model),
         members=model.members,
@@ -326,7 +368,8 @@ def read_complete(study: Study, experiment: Experiment, domain: str, data: Path)
     """Read the galaxies of a domain that an experiment can use: the same for all of its models."""
     undefined = MERGER_TARGETS if any(model.joint for model in experiment.models) else ()
     targets = [name for name in study.targets(experiment) if name not in undefined]
-    return read_domain(study, domain, data, experiment.rows).complete([*experiment.features, *targets, "mstar"])
+    read = read_views if experiment.views else read_domain
+    return read(study, domain, data, experiment.rows).complete([*experiment.features, *targets, "mstar"])
 
 
 def _rows(
@@ -334,7 +377,7 @@ def _rows(
 ) -> tuple[Catalogue, dict[str, Catalogue], dict[str, Any]]:
     """Training rows, test sets, and options of the training that adapt it to other domains."""
     model = _model(experiment, job.model)
-    features = model.features or experiment.features
+    features = experiment.inputs(model)
     complete = {
         name: read_complete(study, experiment, name, data)
         for name in (experiment.domains if experiment.across else (job.train,))

@@ -37,6 +37,7 @@ from galineage.study.joint_pages import (
     make_widths,
 )
 from galineage.study.ladder_pages import make_ladder
+from galineage.study.map_pages import make_example_maps, make_gradients, make_pixel_sums, make_umap
 from galineage.study.results import Results
 from galineage.study.shift_page import make_shift
 
@@ -52,9 +53,10 @@ Maker = Callable[[Results, Mapping[str, Any]], list[Panel | Grid]]
 
 
 def make_balance(results: Results, options: Mapping[str, Any]) -> list[Panel | Grid]:
-    """Histograms of the target before and after earlier snapshots were added (Figure 1, top)."""
+    """Histograms of the target before and after earlier snapshots, or views, were added (Figure 1)."""
     found = balance.compute(
-        [(name, results.catalogue(name, options.get("rows", "all"))) for name in options["domains"]]
+        [(name, results.catalogue(name, options.get("rows", "all"))) for name in options["domains"]],
+        views=bool(options.get("views")),
     )
     return [
         Panel(
@@ -151,10 +153,13 @@ def make_coverage(results: Results, options: Mapping[str, Any]) -> list[Panel | 
 
 
 def make_error_mass(results: Results, options: Mapping[str, Any]) -> list[Panel | Grid]:
-    """Error against stellar mass, models and baselines together, one panel per pair (Figure 14)."""
+    """Error against stellar mass or truth, models together, one panel per pair (Figures 7, 8 and 14)."""
     tests = chosen(results, options)
     pairs = list(dict.fromkeys((item.train, item.test) for item in tests))
-    found = [trend.compute([t for t in tests if (t.train, t.test) == pair], along="mstar") for pair in pairs]
+    found = [
+        trend.compute([t for t in tests if (t.train, t.test) == pair], along=options.get("along", "mstar"))
+        for pair in pairs
+    ]
     columns = 2 if len(pairs) > 1 else 1
     rows = -(-len(pairs) // columns)
     with style():
@@ -310,6 +315,10 @@ def make_toy_relations(_: Results, options: Mapping[str, Any]) -> list[Panel | G
 
 KINDS: dict[str, Maker] = {
     "balance": make_balance,
+    "example-maps": make_example_maps,
+    "pixel-sums": make_pixel_sums,
+    "gradients": make_gradients,
+    "umap": make_umap,
     "corner": make_corner,
     "prediction": make_prediction,
     "boxes": make_boxes,

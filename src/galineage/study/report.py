@@ -244,7 +244,7 @@ def _facts(results: Results) -> dict[str, str]:
             for name, (usable, missing) in results.usable(experiment.name).items()
         ]
         facts[f"experiment {experiment.name}"] = (
-            f"{experiment.title}: inputs {', '.join(experiment.features)}; targets "
+            f"{experiment.title}: inputs {', '.join(experiment.features) or 'maps'}; targets "
             f"{', '.join(study.targets(experiment))}; {', '.join(counts)} have all that is needed; models "
             + ", ".join(_count(model) for model in experiment.models)
             + f"; split by {experiment.split}, "

@@ -6,16 +6,22 @@ from dataclasses import dataclass
 from dataclasses import field as default
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from galineage.errors import ConfigError
 from galineage.study.adapting import all_but
-from galineage.study.jobs import read_complete, read_domain, read_joint_scores, read_scores
+from galineage.study.jobs import map_store, read_complete, read_domain, read_joint_scores, read_scores
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from galineage.evaluation import Scores
     from galineage.evaluation.joint_scores import JointScores
     from galineage.galaxy import Catalogue
+    from galineage.store.map_store import MapStore
     from galineage.study.spec import Study
 
 __all__ = ["Results"]
@@ -97,6 +103,24 @@ class Results:
             whole = read_complete(self.study, spec, name, self.data)
             found[name] = whole, len(every) - len(whole)
         return found
+
+    def maps(self, domains: Sequence[str]) -> tuple[MapStore, NDArray[np.int64]]:
+        """Return the map store of some domains, and which of its rows (n,) are theirs.
+
+        Raises
+        ------
+        ConfigError
+            If the study names no store for one of them, or several.
+        """
+        if len({self.study.domain(name).maps for name in domains}) != 1:
+            raise ConfigError(
+                f"domains {', '.join(domains)} have no map store in common",
+                where=self.study.name,
+                advice="prepare them into one folder, and name it as maps = ... in each domain of the study",
+            )
+        store = map_store(self.study.domain(domains[0]), self.data)
+        mine = np.array([row["domain"] in domains for row in store.rows], dtype=bool)
+        return store, np.flatnonzero(mine)
 
     def catalogue(self, domain: str, rows: str | None = None) -> Catalogue:
         """Return the galaxies of a domain, with the domain's row filter or another one."""

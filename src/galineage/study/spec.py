@@ -43,6 +43,8 @@ class DomainSpec:
         Smallest stellar mass in Msun; 0 for all.
     toy : int
         Number of galaxies of the toy suite called ``name``, which the run makes itself; 0 for a table.
+    maps : str
+        Folder of a map store below the data folder, which has maps of this domain; empty for none.
     """
 
     name: str
@@ -51,6 +53,7 @@ class DomainSpec:
     rows: str = "z0"
     mstar_min: float = 0.0
     toy: int = 0
+    maps: str = ""
 
     def __post_init__(self) -> None:
         if not self.toy and not (self.file and self.mapping):
@@ -105,7 +108,7 @@ class ModelSpec:
         for given, known in ((self.adaptation, ("none", *TRAINED)), *((item, TESTED) for item in self.variants)):
             if given not in known:
                 raise ConfigError(f"model {self.name}: unknown adaptation {given!r}", expected=", ".join(known))
-        unknown = set(self.training) - {item.name for item in fields(TrainConfig)}
+        unknown = set(self.training) - {item.name for item in fields(recommended_config(self.preset))}
         if unknown:
             raise ConfigError(f"model {self.name} has unknown training settings {sorted(unknown)}")
 
@@ -113,6 +116,11 @@ class ModelSpec:
     def labels(self) -> list[str]:
         """Names of its results: its own and those of its variants."""
         return [self.name, *(variant_label(self.name, item) for item in self.variants)]
+
+    @property
+    def sees_maps(self) -> bool:
+        """Whether the model looks at maps; ``features`` are then what it is given beside them."""
+        return PRESETS[self.preset][0] == "maps"
 
     @property
     def joint(self) -> bool:
@@ -151,6 +159,9 @@ class Experiment:
         Longest training.
     trains, tests : tuple of str
         Domains to train on, and to test on when it is another one; empty for all.
+    views : bool
+        Whether rows are views of galaxies, with maps, from the domains' map stores, instead of the rows of their
+        tables. Views of a galaxy stay together; each counts as a test.
     siblings : tuple of tuple of str
         Domains that hold the same galaxies, or others of the same initial conditions: what is tested on one of them is
         not trained on the truth of another.
@@ -170,6 +181,7 @@ class Experiment:
     epochs: int = 500
     trains: tuple[str, ...] = ()
     tests: tuple[str, ...] = ()
+    views: bool = False
     siblings: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
@@ -182,6 +194,9 @@ class Experiment:
             raise ConfigError(f"an experiment is called {self.name!r}", expected="letters, digits, - and _")
         if len({model.name for model in self.models}) < len(self.models):
             raise ConfigError(f"experiment {self.name} lists a model twice", advice="give each its own name")
+        blind = [model.name for model in self.models if model.sees_maps and not self.views]
+        if blind:
+            raise ConfigError(f"experiment {self.name}: {', '.join(blind)} needs maps", advice="add views = true")
         if self.folds == 0 and any(model.adaptation != "none" or model.variants for model in self.models):
             raise ConfigError(f"experiment {self.name} adapts models and has a hold-out set", expected="folds")
         unknown = {*self.trains, *self.tests, *(name for group in self.siblings for name in group)} - set(self.domains)
@@ -201,6 +216,10 @@ class Experiment:
     def test_domains(self) -> tuple[str, ...]:
         """Domains that models of another domain are tested on."""
         return self.tests or self.domains
+
+    def inputs(self, model: ModelSpec) -> tuple[str, ...]:
+        """Return the fields that a model is given: its own, or the experiment's; beside maps only its own."""
+        return model.features if model.sees_maps else model.features or self.features
 
     def config(self, model: ModelSpec, seed: int) -> TrainConfig:
         """Return the training settings of a model: the recommended ones, the paper's for the paper's network."""

@@ -2,7 +2,7 @@
 
 from galineage.toy.eagle_files import write_eagle_box
 from galineage.toy.particles import make_galaxies, measure_toy
-from galineage.toy.suites import SUITES, Suite, make_toy, write_toy
+from galineage.toy.suites import SUITES, Suite, make_toy
 from galineage.toy.tng_files import write_tng_box
 
 __all__ = [
@@ -13,5 +13,4 @@ __all__ = [
     "measure_toy",
     "write_eagle_box",
     "write_tng_box",
-    "write_toy",
 ]

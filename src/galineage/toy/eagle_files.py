@@ -10,6 +10,7 @@ import numpy as np
 
 from galineage.atomic import writing
 from galineage.errors import ConfigError
+from galineage.progress import bar
 from galineage.stars import specific_spin
 from galineage.toy.assembly import check_request
 from galineage.toy.box import Item, Plan, loose_stars, plan_box
@@ -76,6 +77,8 @@ def write_eagle_box(
     stars: int = 8000,
     chunks: int = 4,
     compression: str | None = None,
+    *,
+    progress: bool = False,
 ) -> Path:
     """Write toy galaxies at z = 0 as the files of an EAGLE run.
 
@@ -96,6 +99,8 @@ def write_eagle_box(
         Files of the snapshot.
     compression : str or None
         Of the snapshot's datasets, as h5py takes it.
+    progress : bool
+        Show a bar on a terminal.
 
     Returns
     -------
@@ -117,7 +122,7 @@ def write_eagle_box(
     galaxy = nearly_in_order(suite, count, seed, stars)
     with ExitStack() as stack:
         writer = _Writer(stack, base, plan, suite, seed, chunks, compression)
-        for item in plan.items:
+        for item in bar(plan.items, label=f"{suite} stars", show=progress):
             writer.add(item, galaxy(item.galaxy) if item.kind == "galaxy" else None)
         writer.flush()
     return base

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from galineage.galaxy import Catalogue
+from galineage.progress import bar
 from galineage.stars import Galaxy, Stars, half_mass_radius, measure
 from galineage.toy.assembly import check_request, draw_assemblies, star_generator
 from galineage.toy.components import place
@@ -109,13 +110,15 @@ def draw_galaxies(suite: str, count: int, seed: int, stars: int = 8000, start: i
     return (dress(assembly, seed, stars) for assembly in draw_assemblies(suite, count, seed, start))
 
 
-def measure_toy(suite: str, count: int, seed: int, stars: int = 8000) -> Catalogue:
+def measure_toy(suite: str, count: int, seed: int, stars: int = 8000, *, progress: bool = False) -> Catalogue:
     """Make the toy table by measuring star particles.
 
     Parameters
     ----------
     suite, count, seed, stars
         As for `make_galaxies`.
+    progress : bool
+        Show a bar on a terminal.
 
     Returns
     -------
@@ -129,7 +132,8 @@ def measure_toy(suite: str, count: int, seed: int, stars: int = 8000) -> Catalog
     ConfigError
         As `make_galaxies` does.
     """
-    rows: list[dict[str, Any]] = [{**item.truth, **measure(item)} for item in make_galaxies(suite, count, seed, stars)]
+    galaxies = bar(make_galaxies(suite, count, seed, stars), total=count, label=f"{suite} stars", show=progress)
+    rows: list[dict[str, Any]] = [{**item.truth, **measure(item)} for item in galaxies]
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     columns |= {"central": columns["central"].astype(bool), "n_major": columns["n_major"].astype(int)}
     ids = np.arange(count)

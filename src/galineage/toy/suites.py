@@ -9,18 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from galineage.errors import ConfigError
-from galineage.fields import field
 from galineage.galaxy import Catalogue
 from galineage.toy.growth import draw_stellar_mass
 from galineage.toy.mergers import draw_histories
 from galineage.toy.observables import observe, truths
 
 if TYPE_CHECKING:
-    import os
-
     from numpy.typing import NDArray
 
-__all__ = ["SUITES", "Suite", "make_toy", "write_toy"]
+__all__ = ["SUITES", "Suite", "make_toy"]
 
 BLOCK = 20_000
 """Galaxies drawn at once: keeps memory flat (about 0.2 GB) however many are asked for."""
@@ -234,37 +231,3 @@ def _make_block(suite: Suite, n: int, rng: np.random.Generator) -> dict[str, NDA
         "snapshot": np.full(n, 99),
         "redshift": np.zeros(n),
     }
-
-
-def write_toy(catalogue: Catalogue, path: str | os.PathLike[str]) -> None:
-    """Write a toy catalogue as a table with units, descriptions and provenance.
-
-    Parameters
-    ----------
-    catalogue : Catalogue
-        As `make_toy` returns it.
-    path : path
-        The suffix says the format (FITS, ECSV, Parquet, VOTable; see `galineage.tables`). Columns are the field
-        names in registry units, with ``GalaxyID``, ``Snapshot`` and ``RootID``; NaN means what the registry says.
-        A file called like the suite (``toy-a.parquet``) is read back by `galineage.sources.open_source` as it was.
-
-    Raises
-    ------
-    DataError, FileFormatError
-        As `galineage.tables.write_table` does.
-    """
-    from astropy.table import Column, Table
-
-    from galineage.tables import write_table
-
-    table = Table()
-    table["GalaxyID"] = Column(catalogue.ids, description="identifier inside the toy suite")
-    table["Snapshot"] = Column(catalogue["snapshot"], description=field("snapshot").meaning)
-    # readers put the domain in front of the root again, as `make_toy` does
-    roots = catalogue.ids.astype(str) if catalogue.root is None else np.char.partition(catalogue.root, ":")[:, 2]
-    table["RootID"] = Column(roots, description="z = 0 descendant: galaxies of one root never straddle a split")
-    for name, values in catalogue.columns.items():
-        if name != "snapshot":
-            item = field(name)
-            table[name] = Column(values, unit=item.unit or None, description=item.meaning)
-    write_table(table, path, meta=dict(catalogue.meta))

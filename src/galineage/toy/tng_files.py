@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from galineage.errors import ConfigError
+from galineage.progress import bar
 from galineage.toy.assembly import check_request
 from galineage.toy.box import Plan, loose_stars, plan_box
 from galineage.toy.hdf5_tables import CutTable, GrowingTable, cuts, new_file
@@ -45,6 +46,8 @@ def write_tng_box(
     stars: int = 8000,
     chunks: int = 4,
     compression: str | None = None,
+    *,
+    progress: bool = False,
 ) -> Path:
     """Write toy galaxies at z = 0 as the files of a TNG run.
 
@@ -65,6 +68,8 @@ def write_tng_box(
         Files of the snapshot; the group catalogue has as many, the tree half as many.
     compression : str or None
         Of the snapshot's datasets, as h5py takes it ("gzip", "lzf").
+    progress : bool
+        Show a bar on a terminal.
 
     Returns
     -------
@@ -83,7 +88,7 @@ def write_tng_box(
         raise ConfigError(f"cannot write {chunks} chunks", expected="1 to 1000")
     base = Path(folder)
     plan = plan_box(suite, count, seed, stars, BOX_SIDE / _H, wind=True)
-    _Writer(base, plan, suite, count, seed, stars, chunks, compression).write()
+    _Writer(base, plan, suite, count, seed, stars, chunks, compression).write(progress)
     return base
 
 
@@ -108,7 +113,7 @@ class _Writer:
         self.tree_rows = 0
         self.rooted = {item.subhalo for item in plan.items if item.kind == "galaxy"}
 
-    def write(self) -> None:
+    def write(self, progress: bool) -> None:
         """Write everything, galaxy by galaxy."""
         number = f"{SNAPSHOT:03d}"
         folder = self.base / "output" / f"snapdir_{number}"
@@ -127,7 +132,7 @@ class _Writer:
             trees = stack.enter_context(ExitStack())
             galaxy = nearly_in_order(self.suite, self.count, self.seed, self.stars)
             table, share, done = self._tree_table(trees, 0), 0, 0
-            for item in self.plan.items:
+            for item in bar(self.plan.items, label=f"{self.suite} stars", show=progress):
                 if item.kind == "galaxy":
                     if done * self.tree_files // self.count > share:
                         share += 1

@@ -1,10 +1,11 @@
 """Training: one loop for every estimator, and one call from a catalogue to a bundle."""
 
-from galineage.training.config import TrainConfig, recommended_config
+from galineage.training.config import MapTrainConfig, TrainConfig, recommended_config
 from galineage.training.ensemble import DEFAULT_FEATURES, needed_fields, train, with_metrics
 from galineage.training.loop import TrainingResult, fit_estimator, pick_device
 
 __all__ = [
+    "MapTrainConfig",
     "DEFAULT_FEATURES",
     "TrainConfig",
     "TrainingResult",

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from galineage.errors import DataError
-from galineage.fields import MERGER_TARGETS, field, to_feature
+from galineage.errors import ConfigError, DataError
+from galineage.fields import MERGER_TARGETS
 from galineage.models import make_estimator
 from galineage.models.bundle import Bundle
-from galineage.shift import FEWEST, NeighbourScore
 from galineage.store.splits import split_labels
 from galineage.training.alignment import make_alignment
-from galineage.training.config import TrainConfig, recommended_config
-from galineage.training.loop import TrainingResult, fit_estimator
+from galineage.training.card import feature_ranges, fit_shift, learned_from, prior_width, provenance, result_of
+from galineage.training.config import MapTrainConfig, TrainConfig, recommended_config
+from galineage.training.loop import fit_estimator
+from galineage.training.map_training import train_on_maps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from galineage.galaxy import Catalogue
     from galineage.models.base import Estimator
-    from galineage.shift import ShiftScore
     from galineage.training.alignment import Alignment
 
 __all__ = ["DEFAULT_FEATURES", "feature_ranges", "needed_fields", "train"]
@@ -37,7 +37,7 @@ DEFAULT_FEATURES = ("mstar", "metallicity", "age", "r_half", "spin")
 
 def train(
     catalogue: Catalogue,
-    features: Sequence[str] = DEFAULT_FEATURES,
+    features: Sequence[str] | None = None,
     model: str = "mdn",
     *,
     target: str | Sequence[str] = "f_ex",
@@ -58,10 +58,11 @@ def train(
     ----------
     catalogue : Catalogue
         Galaxies with features and target, in registry units. Rows in which one is missing are left out.
-    features : sequence of str
-        Field names of the inputs.
+    features : sequence of str, optional
+        Field names of the inputs. Default: `DEFAULT_FEATURES`; for networks that see maps none beside these.
     model : str
-        A key of `galineage.models.PRESETS`: ``mdn`` (default), ``flow``, ``pool``, ``paper``, ``spline`` and others.
+        A key of `galineage.models.PRESETS`: ``mdn`` (default), ``flow``, ``pool``, ``paper``, ``spline`` and others;
+        ``maps``, ``maps-paper`` or ``maps-code`` for a catalogue of views (`galineage.MapStore.views`).
     target : str or sequence of str
         Field name of what to infer, or several for the joint models ``cinn`` and ``cinn-published``. A galaxy that
         never had a major merger stays, with NaN in what a major merger is needed for.
@@ -79,10 +80,8 @@ def train(
         What stays together when validation galaxies are drawn.
     folder : Path, optional
         Where checkpoint and history go; a run found there is continued.
-    progress, label
-        Whether to show a bar on a terminal, and the text beside it.
-    **options
-        Settings of the estimator that replace the preset's.
+    progress, label, **options
+        Whether to show a bar on a terminal, the text beside it; settings of the estimator in place of the preset's.
 
     Returns
     -------
@@ -94,15 +93,16 @@ def train(
         For wrong settings, unusable data, and training that cannot go on.
     """
     config = config or recommended_config(model)
+    if isinstance(config, MapTrainConfig):
+        _refuse(model, weights=weights, alignment=alignment, unlabelled=unlabelled)
+        told = {"split": split, "folder": folder, "progress": progress, "label": label}
+        return train_on_maps(catalogue, features or (), model, target, members, config, options, told)
+    features = DEFAULT_FEATURES if features is None else features
     estimator = make_estimator(model, features, target, members=members, seed=config.seed, **options)
-    usable = catalogue.complete(needed_fields(estimator))
-    x = usable.features(estimator.features)
+    x = (usable := catalogue.complete(needed_fields(estimator))).features(estimator.features)
     y = np.stack([np.asarray(usable[name], dtype=float) for name in estimator.targets], axis=1)
     result = fit_estimator(
-        estimator,
-        x,
-        y if len(estimator.targets) > 1 else y[:, 0],
-        config,
+        *(estimator, x, y if len(estimator.targets) > 1 else y[:, 0], config),
         groups=split_labels(usable, split),
         weights=_of_complete_rows(weights, catalogue, estimator),
         alignment=(penalty := _alignment(estimator, alignment, config.seed)),
@@ -111,26 +111,17 @@ def train(
         progress=progress,
         label=label or f"train {model}",
     )
-    shift = _fit_shift(x, usable.root, config.seed)
-    card = {"model": model, **_learned_from(usable, estimator, shift), **_shifted_towards(weights, penalty, unlabelled)}
-    told = _result({**asdict(config), "split": split}, result)
-    return Bundle(estimator, {**card, **told, "prior_width": _prior_width(estimator, y)}, shift)
+    shift = fit_shift(x, usable.root, config.seed)
+    card = {"model": model, **learned_from(usable, estimator, shift), **_shifted_towards(weights, penalty, unlabelled)}
+    card |= {**result_of({**asdict(config), "split": split}, result), "prior_width": prior_width(estimator, y)}
+    return Bundle(estimator, card, shift)
 
 
-def _learned_from(usable: Catalogue, estimator: Estimator, shift: ShiftScore | None) -> dict[str, Any]:
-    """Return what the card says of the training galaxies."""
-    domains = sorted({str(name) for name in np.unique(usable.domain)})
-    return {
-        "domains": domains,
-        "rows": len(usable),
-        "ranges": feature_ranges(estimator.features, usable.features(estimator.features)),
-        "data": _provenance(usable),
-        "limits": _limits(domains, usable, estimator.features, shift),
-    }
-
-
-def _provenance(catalogue: Catalogue) -> dict[str, Any]:
-    return {key: value for key, value in catalogue.meta.items() if isinstance(value, (str, int, float, bool, list))}
+def _refuse(model: str, **given: Any) -> None:
+    """Refuse what networks for maps cannot use."""
+    for name, value in given.items():
+        if value is not None:
+            raise ConfigError(f"model {model!r} cannot be trained with {name}", advice="use mdn, flow or paper")
 
 
 def _of_complete_rows(
@@ -171,19 +162,8 @@ def _shifted_towards(
         told["weights"] = {"largest over mean": float(np.max(weights) / np.mean(weights))}
     if alignment is not None and unlabelled is not None:
         domains = sorted({str(name) for name in np.unique(unlabelled.domain)})
-        told["alignment"] = {**alignment.settings(), "domains": domains, "data": _provenance(unlabelled)}
+        told["alignment"] = {**alignment.settings(), "domains": domains, "data": provenance(unlabelled)}
     return told
-
-
-def _fit_shift(x: NDArray[np.float64], root: NDArray[np.str_] | None, seed: int) -> ShiftScore | None:
-    """Fit the neighbour score to the training galaxies, each given once; None if they are too few."""
-    if root is not None:
-        # a galaxy at several snapshots is its own near neighbour, and would make the score too strict
-        order = np.random.default_rng(seed).permutation(len(x))
-        x = x[np.sort(order[np.unique(root[order], return_index=True)[1]])]
-    if len(x) < FEWEST or (np.ptp(x, axis=0) == 0).any():
-        return None
-    return NeighbourScore.fit(x, seed)
 
 
 def needed_fields(estimator: Estimator) -> list[str]:
@@ -192,61 +172,6 @@ def needed_fields(estimator: Estimator) -> list[str]:
     return list(dict.fromkeys([*estimator.features, *(name for name in estimator.targets if name not in undefined)]))
 
 
-def _prior_width(estimator: Estimator, y: NDArray[np.float64]) -> float | dict[str, float]:
-    """Width of the central 95 % of the training truths, in the target's unit or dex; by name for a joint model."""
-    widths = {
-        name: float(np.ptp(np.nanquantile(to_feature(name, y[:, i]), [0.025, 0.975])))
-        for i, name in enumerate(estimator.targets)
-    }
-    return widths if estimator.kind == "joint" else widths[estimator.target]
-
-
 def with_metrics(bundle: Bundle, metrics: dict[str, Any]) -> Bundle:
     """Return the bundle with more measured numbers (name to text or number) on its card."""
     return replace(bundle, card={**bundle.card, "metrics": {**bundle.card.get("metrics", {}), **metrics}})
-
-
-def feature_ranges(features: Sequence[str], x: NDArray[np.float64]) -> dict[str, dict[str, float]]:
-    """Return min, 1 %, 99 % and max of each feature.
-
-    Parameters
-    ----------
-    features : sequence of str, length d
-        Field names.
-    x : array (n, d)
-        Registry units, dex where logarithmic.
-    """
-    marks = np.quantile(x, [0.0, 0.01, 0.99, 1.0], axis=0)
-    return {
-        name: dict(zip(("min", "p01", "p99", "max"), map(float, marks[:, column]), strict=True))
-        for column, name in enumerate(features)
-    }
-
-
-def _result(settings: dict[str, Any], result: TrainingResult) -> dict[str, Any]:
-    """Return what the card says of the training: its settings, its epochs, the validation loss where there is one."""
-    loss = {"validation negative log likelihood (mean of members)": f"{np.mean(result.best_loss or 0):.4f}"}
-    return {
-        "training": {**settings, "epochs": result.epochs, "best_epoch": list(result.best_epoch)},
-        "metrics": loss if result.best_loss else {},
-    }
-
-
-def _limits(domains: list[str], usable: Catalogue, features: Sequence[str], shift: ShiftScore | None) -> list[str]:
-    mass = np.log10(usable["mstar"]) if "mstar" in usable else np.array([np.nan])
-    lines = [
-        f"Learned from {', '.join(domains)}: other simulations and the sky differ; see the transfer matrix of a study.",
-        f"Stellar masses of the training galaxies: 10^{mass.min():.2f} to 10^{mass.max():.2f} Msun.",
-        "Rows whose inputs leave the training range are flagged, not refused.",
-    ]
-    if shift is None:
-        lines.append("Too few training galaxies for a shift score: unlike galaxies are not told by their combination.")
-    if any(name.startswith("toy") for name in domains):
-        lines.insert(0, "Trained on a TOY universe: for learning the tool, not for science.")
-    simulated = [name for name in features if name in ("spin", "total_spin", "r_half", "age", "metallicity")]
-    if simulated:
-        names = ", ".join(f"{name} ({field(name).meaning})" for name in simulated)
-        lines.append(
-            f"Inputs are intrinsic simulation quantities: {names}. Observed proxies need their own calibration."
-        )
-    return lines

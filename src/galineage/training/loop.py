@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from galineage.training.alignment import Alignment
     from galineage.training.config import TrainConfig
 
-__all__ = ["TrainingResult", "fit_estimator", "pick_device"]
+__all__ = ["TrainingResult", "fit_estimator", "own_random_state", "pick_device"]
 
 _GATHERED = 64
 
@@ -148,7 +148,7 @@ def fit_estimator(
         return TrainingResult()
     with locked(folder), _one_thread():
         run = _Run(estimator, rows, config, alignment, folder)
-        with _own_random_state(run.device, config.seed):
+        with own_random_state(run.device, config.seed):
             run.go(label if progress else None)
     return TrainingResult(tuple(run.best_epoch.tolist()), tuple(run.best_loss.tolist()), run.epoch, tuple(run.history))
 
@@ -164,7 +164,7 @@ def _check_use(estimator: Estimator, rows: TrainingRows, alignment: Alignment | 
 
 
 @contextlib.contextmanager
-def _own_random_state(device: torch.device, seed: int) -> Iterator[None]:
+def own_random_state(device: torch.device, seed: int) -> Iterator[None]:
     """Seed torch for a block, on the CPU and on the device in use only, and put the old state back."""
     on_gpu = device.type == "cuda"
     with torch.random.fork_rng(devices=[device] if on_gpu else []):

@@ -12,8 +12,9 @@ import numpy as np
 from galineage.compiling import compiled
 from galineage.errors import ConfigError, DataError
 from galineage.views.cameras import mirrors
-from galineage.views.kernel import LANES, aligned, arrange, deposit_exact, deposit_function
-from galineage.views.maps import CHANNELS, MapConfig, Maps
+from galineage.views.kernel import LANES, aligned, arrange, deposit_exact, deposit_function, deposit_plain
+from galineage.views.maps import CHANNELS, HERMITE, MapConfig, Maps
+from galineage.views.moments import hermite, sample_sigma, weigh
 from galineage.views.smoothing import PAD, collapse, levels_of
 
 if TYPE_CHECKING:
@@ -29,9 +30,16 @@ if TYPE_CHECKING:
 __all__ = ["make_maps", "systemic_velocity"]
 
 _MOST_LIGHT = 4
+_NOTHING = 1e-300
+"""Weight up to which a pixel has no means: the reciprocal of a smaller one is infinite."""
+
 _KEPT = 64 * 2**20
 """Bytes of scratch memory that a thread keeps at most for each purpose."""
-_NEEDED = {"velocity": "velocity", "sigma": "velocity", "metallicity": "metallicity", "age": "age"}
+_NEEDED = {
+    **dict.fromkeys(("velocity", "sigma", *HERMITE), "velocity"),
+    "metallicity": "metallicity",
+    "age": "age",
+}
 """Channels that a galaxy can lack, and what its stars need for them."""
 
 _KINEMATICS = {"number": (0, 4, 5), "mass": (1, 6, 7), "light": (0, 4, 5)}
@@ -123,11 +131,11 @@ def _quotients(sums: Any, kinematics: Any, lanes: Any, shift: float, slots: Any,
         for column in range(side):
             m, w = sums[row, column, 1], kinematics[row, column, weight]
             mean, sigma, metallicity, age = np.nan, np.nan, np.nan, np.nan
-            if w > 0:
+            if w > _NOTHING:
                 share = 1 / w
                 mean = kinematics[row, column, first] * share
                 sigma = np.sqrt(max(kinematics[row, column, second] * share - mean * mean, 0.0))
-            if m > 0:
+            if m > _NOTHING:
                 share = 1 / m
                 metallicity, age = sums[row, column, 2] * share, sums[row, column, 3] * share
             velocities[column], sigmas[column] = mean + shift, sigma
@@ -181,8 +189,9 @@ def make_maps(
     systemic = systemic_velocity(galaxy, config.systemic)
     pixel = 2 * config.half_width * galaxy.r_half / config.pixels
     prepared = _prepare(stars, pixel, bands, config)
-    missing = tuple(name for name, source in _NEEDED.items() if getattr(stars, source) is None)
-    channels = tuple(name for name in CHANNELS if name not in missing) + tuple(f"light {name}" for name in bands)
+    every = CHANNELS + (HERMITE if config.hermite else ())
+    missing = tuple(name for name in every if name in _NEEDED and getattr(stars, _NEEDED[name]) is None)
+    channels = tuple(name for name in every if name not in missing) + tuple(f"light {name}" for name in bands)
     # a star exactly between two pixels would fall to the other one in a flipped map
     pairs = (None,) * len(views) if config.exact else mirrors(views)
     kind = np.float64 if config.exact else np.float32
@@ -214,11 +223,12 @@ def make_maps(
 
 
 def _mirror(values: NDArray[Any], axis: int, channels: tuple[str, ...], out: NDArray[Any]) -> None:
-    """Write maps (channels, s, s) flipped along rows (0) or columns (1), velocities with the other sign."""
+    """Write maps (channels, s, s) flipped along rows (0) or columns (1), odd moments of velocity with another sign."""
     out[...] = values[:, ::-1] if axis == 0 else values[:, :, ::-1]
-    if "velocity" in channels:
-        velocity = out[channels.index("velocity")]
-        np.negative(velocity, out=velocity)
+    for name in ("velocity", "h3"):
+        if name in channels:
+            odd = out[channels.index(name)]
+            np.negative(odd, out=odd)
 
 
 def _bands(galaxy: Galaxy, light: Mapping[str, ArrayLike], config: MapConfig) -> dict[str, Array]:
@@ -272,6 +282,7 @@ class _Maker:
         self, prepared: _Prepared, config: MapConfig, pixel: float, channels: tuple[str, ...], systemic: Array
     ) -> None:
         self.prepared, self.config, self.pixel, self.systemic = prepared, config, pixel, systemic
+        self.channels = channels
         self.slots = np.array([channels.index(name) if name in channels else -1 for name in CHANNELS])
         self.margin = 0
         if config.psf is not None:
@@ -294,13 +305,42 @@ class _Maker:
         if self.prepared.light is not None:
             sums = sums.copy()  # the scratch memory is used again
             bright = self._sums(self.prepared.light, view, away)
-            first = self.slots.max() + 1
-            for channel in range(first, len(out)):
-                out[channel] = bright[..., channel - first]
+            lights = [place for place, name in enumerate(self.channels) if name.startswith("light ")]
+            for band, place in enumerate(lights):
+                out[place] = bright[..., band]
             kinematics = bright if self.config.weighting == "light" else sums
         shift = float(away @ (self.prepared.reference - self.systemic))
         _quotients(sums, kinematics, _KINEMATICS[self.config.weighting], shift, self.slots, out)
+        if (self.config.hermite or self.config.sigma == "sample") and "velocity" in self.channels:
+            self._shape(view, away, out)
         return outside
+
+    def _shape(self, view: View, away: Array, out: NDArray[Any]) -> None:
+        """Write h3 and h4, and the dispersion over as that of a sample, as far as they are asked for."""
+        count, sigma = out[self.slots[0]], out[self.slots[3]]
+        if not self.config.hermite and self.config.weighting == "number":
+            sigma[...] = sample_sigma(sigma, count, count)  # needs no second pass
+            return
+        sums = self._sums(self._weighed(away), view, away)
+        if self.config.sigma == "sample":
+            sigma[...] = sample_sigma(sigma, sums[..., 0], sums[..., 2])
+        if self.config.hermite:
+            for name, values in zip(HERMITE, hermite(sums, count), strict=True):
+                out[self.channels.index(name)] = values
+
+    def _weighed(self, away: Array) -> list[NDArray[Any]]:
+        """Return the records of the second pass, for every level."""
+        prepared = self.prepared
+        source = prepared.light if prepared.light and self.config.weighting == "light" else prepared.record
+        column = 1 if self.config.weighting == "mass" else 0
+        weights = [record[:, column] for record in source]
+        most = max((float(each.max(initial=0.0)) for each in weights), default=0.0)
+        records = []
+        for level, (motion, each) in enumerate(zip(prepared.motion, weights, strict=True)):
+            record = _scratch(f"weighed{level}", (len(each), 4), np.float64)
+            weigh(motion, each, 1 / most if most > 0 else 1.0, away.astype(motion.dtype), record)
+            records.append(record)
+        return records
 
     def _sums(self, record: list[NDArray[Any]], view: View, away: Array) -> Array:
         """Return the sums (s, s, 8) of one view, smoothed and blurred."""
@@ -328,4 +368,6 @@ class _Maker:
         np.divide(view.matrix, size, out=camera[:, :3], casting="same_kind")
         camera[2, :3] = away
         camera[:, 3] = side / 2
-        deposit_function()(motion, record, camera, side, grid)
+        # only single-precision records can be added by hand-written instructions
+        deposit = deposit_plain if record.dtype == np.float64 else deposit_function()
+        deposit(motion, record, camera, side, grid)

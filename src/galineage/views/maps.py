@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float32] | NDArray[np.float64]
 
-__all__ = ["CHANNELS", "UNITS", "MapConfig", "Maps", "Systemic", "Weighting"]
+__all__ = ["CHANNELS", "HERMITE", "UNITS", "MapConfig", "Maps", "Sigma", "Systemic", "Weighting"]
 
 UNITS = {
     "count": "",
@@ -33,11 +33,17 @@ UNITS = {
 CHANNELS = tuple(UNITS)
 """Channels of a galaxy whose stars have everything, in the order of `Maps.values`."""
 
+HERMITE = ("h3", "h4")
+"""Channels that come after those where they are asked for: shape of the velocity distribution, no unit."""
+
 Weighting = Literal["number", "mass", "light"]
 """What weighs velocity and dispersion."""
 
 Systemic = Literal["given", "bound", "inner"]
 """Which velocity is the galaxy's own; see `MapConfig.systemic`."""
+
+Sigma = Literal["population", "sample"]
+"""Of what the dispersion is; see `MapConfig.sigma`."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,13 @@ class MapConfig:
         Compute in float64 throughout, every view by itself, and give float64 maps: a star falls exactly where
         `numpy.histogram2d` puts it. Otherwise coordinates are float32, and a few stars of a million fall into the pixel
         beside.
+    sigma : {"population", "sample"}
+        ``population``: of the stars themselves, divided by n, 0 for one star (Angeloudi+2023). ``sample``: of what they
+        are drawn from, divided by n - 1, with weights by the effective number (`galineage.views.moments.sample_sigma`);
+        NaN for one star. Not with smoothing or a PSF, which mix the stars of many pixels.
+    hermite : bool
+        Whether to make the maps ``h3`` and ``h4``, the skewness and excess kurtosis of velocities in the form of
+        Gauss-Hermite coefficients (`galineage.views.moments.hermite`); takes about five times as long.
 
     Raises
     ------
@@ -79,13 +92,16 @@ class MapConfig:
     smoothing: Adaptive | None = None
     psf: PSF | None = None
     exact: bool = False
+    sigma: Sigma = "population"
+    hermite: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.pixels <= 2048:
             raise ConfigError(f"maps of {self.pixels} pixels", expected="1 to 2048 on each side")
         if not 0 < self.half_width < np.inf:
             raise ConfigError(f"half_width is {self.half_width}", expected="a positive number of r_half")
-        for name, allowed in (("weighting", get_args(Weighting)), ("systemic", get_args(Systemic))):
+        words = (("weighting", Weighting), ("systemic", Systemic), ("sigma", Sigma))
+        for name, allowed in ((name, get_args(word)) for name, word in words):
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}", expected="one of " + ", ".join(allowed))
         if self.smoothing is not None and self.pixels % 2**self.smoothing.levels:
@@ -94,11 +110,20 @@ class MapConfig:
                 expected=f"a multiple of {2**self.smoothing.levels}",
                 advice="take fewer levels of smoothing, or another number of pixels",
             )
+        if self.sigma == "sample" and (self.psf is not None or self.smoothing is not None):
+            raise ConfigError(
+                "counts are of stars in a pixel, and smoothing or a PSF brings in those of its neighbours",
+                expected="sigma='population'",
+            )
         if self.psf is not None and not isinstance(self.psf, PSF):
             raise ConfigError(f"psf is {self.psf!r}", expected="GaussianPSF, DoubleGaussianPSF or ArrayPSF")
 
     def describe(self) -> dict[str, Any]:
-        """Return the settings in JSON types, to be stored with the maps."""
+        """Return the settings in JSON types, to be stored with the maps.
+
+        Settings that came later are there only where they are not the default: stores made before stay comparable.
+        """
+        later = {"sigma": self.sigma, "hermite": self.hermite}
         return {
             "pixels": self.pixels,
             "half_width_r_half": self.half_width,
@@ -107,6 +132,7 @@ class MapConfig:
             "smoothing": None if self.smoothing is None else self.smoothing.describe(),
             "psf": None if self.psf is None else self.psf.describe(),
             "exact": self.exact,
+            **{name: value for name, value in later.items() if value not in ("population", False)},
         }
 
 
@@ -118,8 +144,9 @@ class Maps:
     ----------
     values : array (views, channels, pixels, pixels), float32, or float64 if made exactly
         Units in `UNITS`. ``count`` and ``mass`` are sums in a pixel, 0 where no star is. ``velocity`` is the mean along
-        the line of sight, ``sigma`` the standard deviation (divided by n, 0 for one star), ``metallicity`` and ``age``
-        are mass-weighted means; these are NaN where no star is.
+        the line of sight, ``sigma`` the standard deviation (by default divided by n, 0 for one star), ``metallicity``
+        and ``age`` are mass-weighted means; these are NaN where no star is. ``h3`` and ``h4``, if asked for, are NaN
+        where there are fewer than 16 stars or no dispersion.
     channels : tuple of str
         Names along the second axis.
     views : tuple of View

@@ -14,6 +14,7 @@ import numpy as np
 
 from galineage.compiling import compiled
 from galineage.errors import ConfigError, DataError
+from galineage.views.maps import HERMITE
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -295,19 +296,23 @@ def bin_maps(maps: Maps, bins: Bins, view: int = 0) -> dict[str, Array]:
     dict of str to array (s, s)
         By channel, in its unit; NaN outside the bins. Sums (count, mass, light) are the mean of a pixel of the bin, so
         that their total stays; the rest is averaged with its own weight, and differences of mean velocity between the
-        pixels of a bin become dispersion.
+        pixels of a bin become dispersion. h3 and h4 are left out: those of a bin do not follow from its pixels'.
 
     Raises
     ------
     DataError
-        If the shapes differ.
+        If the shapes differ, or the dispersion is that of a sample (`galineage.views.MapConfig.sigma`), which cannot be
+        averaged.
     """
+    if maps.config.sigma == "sample":
+        raise DataError("dispersions of samples cannot be averaged", advice="make the maps with sigma='population'")
     if bins.labels.shape != maps.values.shape[2:]:
         raise DataError(f"bins have shape {bins.labels.shape}", expected=str(maps.values.shape[2:]))
     inside = bins.labels >= 0
     label = bins.labels[inside]
     number = len(bins)
-    image = {name: np.asarray(maps[name][view][inside], dtype=np.float64) for name in maps.channels}
+    channels = [name for name in maps.channels if name not in HERMITE]
+    image = {name: np.asarray(maps[name][view][inside], dtype=np.float64) for name in channels}
     light = [name for name in maps.channels if name.startswith("light ")]
     weights = {"number": "count", "mass": "mass", "light": light[0] if light else "mass"}
 
@@ -327,7 +332,7 @@ def bin_maps(maps: Maps, bins: Bins, view: int = 0) -> dict[str, Array]:
         if name in maps:
             found[name] = mean(image[name], image["mass"])
     out = {}
-    for name in maps.channels:
+    for name in channels:
         out[name] = np.full(bins.labels.shape, np.nan)
         out[name][inside] = found[name][label]
     return out

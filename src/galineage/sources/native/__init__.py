@@ -1,5 +1,6 @@
 """Snapshots of simulations in the formats in which they are published: galaxies with their star particles."""
 
+from galineage.sources.native.births import StarBirths
 from galineage.sources.native.eagle import EagleGalaxy, EagleSource
 from galineage.sources.native.eagle_tables import EagleExport
 from galineage.sources.native.memory import from_box, read_cutout
@@ -16,6 +17,7 @@ __all__ = [
     "EagleGalaxy",
     "EagleSource",
     "Selection",
+    "StarBirths",
     "SubLink",
     "TngApi",
     "TngSource",

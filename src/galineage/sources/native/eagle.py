@@ -14,6 +14,7 @@ from galineage.cosmology import Cosmology
 from galineage.errors import DataError, FileFormatError, GalineageError
 from galineage.galaxy import Catalogue, Skip
 from galineage.sources.native.files import attributes, number, opened, part
+from galineage.sources.native.rows import ages_of, nearest
 from galineage.sources.native.selection import Selection
 from galineage.stars import Galaxy, Stars, half_mass_radius
 
@@ -192,7 +193,8 @@ class EagleSource:
     def _keys(self, path: Path) -> NDArray[np.int64]:
         """Group and subgroup of every star of a file in one number; -1 for stars of no group."""
         with opened(path) as file:
-            if "PartType4" not in file:
+            promised = np.asarray(attributes(file).get("NumPart_ThisFile", 0))
+            if "PartType4" not in file and promised.size == 6 and not promised[4]:
                 return np.zeros(0, dtype=np.int64)
             count = len(file["PartType4/GroupNumber"]) if "PartType4/GroupNumber" in file else 0
             group = part(file, "PartType4/GroupNumber", 0, count).astype(np.int64)
@@ -260,7 +262,8 @@ class EagleSource:
         own = {key: np.asarray(value).reshape(-1)[0] for key, value in file[path].attrs.items() if np.size(value) == 1}
         powers = [number(own, key, f"{file.filename}, {path}") for key in ("aexp-scale-exponent", "h-scale-exponent")]
         unit = number(own, "CGSConversionFactor", f"{file.filename}, {path}")
-        return np.asarray(values * (unit / _CGS[kind] * self.scale_factor ** powers[0] * self.cosmology.h ** powers[1]))
+        factor = unit / _CGS[kind] * self.scale_factor ** powers[0] * self.cosmology.h ** powers[1]
+        return np.asarray(np.multiply(values, factor, dtype=np.float64))
 
     def _skip(self, one: EagleGalaxy, stars: int, reason: str) -> Skip:
         return Skip(-1, one.id, "stars", str(stars), reason)
@@ -286,16 +289,14 @@ class EagleSource:
             )
         box = number(self._header, "BoxSize", self.files[0]) * 1e3 * self.scale_factor / self.cosmology.h
         centre = one.centre if one.centre is not None else shrinking_centre(rows["Coordinates"], mass, box)
-        position = rows["Coordinates"] - centre
-        position -= box * np.rint(position / box) if box > 0 else 0.0
+        position = nearest(rows["Coordinates"] - centre, box)
         velocity = one.velocity if one.velocity is not None else mass @ rows["Velocity"] / mass.sum()
-        now = self.cosmology.age(self.scale_factor)
         metallicity = rows.get("Metallicity", rows.get("SmoothedMetallicity"))
         stars = Stars(
             position=position,
             velocity=rows["Velocity"] - velocity,
             mass=mass,
-            age=(now - self.cosmology.age(rows["StellarFormationTime"])).clip(0),
+            age=ages_of(rows["StellarFormationTime"], self.scale_factor, self.cosmology),
             metallicity=metallicity,
             initial_mass=rows.get("InitialMass"),
             smoothing=rows.get("SmoothingLength"),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from galineage.errors import FileFormatError
+from galineage.errors import DataError, FileFormatError
 from galineage.sources.native.eagle import EagleGalaxy
 from galineage.trees import Tree
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     import os
 
     from numpy.typing import NDArray
+
+    from galineage.cosmology import Cosmology
 
     Array = NDArray[Any]
 
@@ -58,15 +61,25 @@ class EagleExport:
         from astropy.io import ascii as text
 
         try:
-            table = text.read(Path(path).read_text().splitlines(), format="csv", comment="#", guess=False)
+            content = Path(path).read_text()
+            table = text.read(content.splitlines(), format="csv", comment="#", guess=False)
         except (OSError, ValueError, text.InconsistentTableError) as error:
             raise FileFormatError(f"{Path(path).name} is no comma-separated table: {error}", where=str(path)) from error
+        if not content.endswith("\n"):
+            raise FileFormatError(
+                f"{Path(path).name} ends in the middle of a line",
+                where=str(path),
+                advice="get it again; if it is whole, end its last line",
+            )
         absent = [name for name in (*_WHOLE, *_REAL) if name not in table.colnames]
         if absent:
             raise FileFormatError(
                 f"the export lacks {', '.join(absent)}", where=str(path), advice="select these columns in the query too"
             )
         try:
+            empty = [name for name in (*_WHOLE, *_REAL) if np.ma.getmaskarray(table[name]).any()]
+            if empty:
+                raise ValueError(f"a cell of {empty[0]} is empty")
             columns = {name: np.asarray(table[name], dtype=np.int64) for name in _WHOLE}
             columns |= {name: np.asarray(table[name], dtype=np.float64) for name in _REAL}
         except (TypeError, ValueError) as error:
@@ -74,7 +87,7 @@ class EagleExport:
         order = np.argsort(columns["GalaxyID"])
         return cls({name: values[order] for name, values in columns.items()}, domain)
 
-    @property
+    @cached_property
     def tree(self) -> Tree:
         """The merger trees, without the galaxies that the query left out."""
         found = self.columns
@@ -90,6 +103,28 @@ class EagleExport:
             mstar=found["MassType_Star"],
             gaps=True,
         )
+
+    def branch(self, id: str) -> tuple[Tree, int]:  # noqa: A002
+        """Return the trees and the row of a galaxy in them.
+
+        Raises
+        ------
+        DataError
+            If the export does not have it.
+        """
+        number = self.columns["GalaxyID"]
+        wanted = int(id) if id.isdigit() else -1
+        row = int(np.searchsorted(number, wanted))
+        if row == len(number) or number[row] != wanted:
+            raise DataError(f"galaxy {id} is in no tree of the export", where=self.domain)
+        return self.tree, row
+
+    def ages(self, cosmology: Cosmology) -> Array:
+        """Age of the universe at every snapshot (snapshots,), Gyr; NaN for one of which the export has no galaxy."""
+        numbers, first = np.unique(self.columns["SnapNum"], return_index=True)
+        ages = np.full(int(numbers.max(initial=-1)) + 1, np.nan)
+        ages[numbers] = cosmology.age(1 / (1 + self.columns["Redshift"][first]))
+        return ages
 
     def _roots(self) -> Array:
         """Return the identifier of every row's final descendant (n,): the one whose progenitors enclose it."""

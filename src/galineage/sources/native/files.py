@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from galineage.errors import FileFormatError
+from galineage.errors import FileFormatError, GalineageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from numpy.typing import NDArray
 
-__all__ = ["attributes", "number", "opened", "part"]
+__all__ = ["attributes", "long_enough", "number", "numeric", "opened", "part", "rows_of", "stumbling", "unreadable"]
+
+_STUMBLES = (OSError, RuntimeError, KeyError, TypeError, ValueError, OverflowError, MemoryError)
+"""What h5py raises where the file's own description of itself is damaged: anything, as the bytes happen to fall."""
 
 
 @contextmanager
@@ -26,7 +29,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
     Raises
     ------
     FileFormatError
-        If it is absent, cut short, or not HDF5.
+        If it is absent, cut short, or not HDF5; or if the HDF5 library stumbles over it later, in the block.
     """
     if not path.is_file():
         raise FileFormatError(f"there is no file {path.name}", where=str(path), advice="download it, or check the path")
@@ -36,17 +39,36 @@ def opened(path: Path) -> Iterator[h5py.File]:
         raise FileFormatError(
             f"{path.name} cannot be read as HDF5: {error}", where=str(path), advice="download it again"
         ) from error
-    with file:
+    with file, stumbling(path):
         yield file
 
 
-def attributes(file: h5py.File, group: str = "Header") -> dict[str, Any]:
-    """Return a group's attributes; arrays of one element become plain values."""
+@contextmanager
+def stumbling(path: Path) -> Iterator[None]:
+    """Say which file is damaged where the HDF5 library stumbles over it in the block.
+
+    Raises
+    ------
+    FileFormatError
+    """
+    try:
+        yield
+    except GalineageError:
+        raise
+    except _STUMBLES as error:
+        raise FileFormatError(
+            f"{path.name} is damaged: {error or type(error).__name__}", where=str(path), advice="download it again"
+        ) from error
+
+
+def attributes(file: h5py.File, group: str = "Header", names: Collection[str] | None = None) -> dict[str, Any]:
+    """Return a group's attributes, all or those of ``names``; arrays of one element become plain values."""
     if group not in file:
         raise FileFormatError(
             f"{Path(file.filename).name} has no {group}", where=file.filename, expected="a snapshot or group catalogue"
         )
-    found = {name: np.asarray(value) for name, value in file[group].attrs.items()}
+    every = file[group].attrs
+    found = {name: np.asarray(every[name]) for name in every if names is None or name in names}
     return {name: value.reshape(-1)[0] if value.size == 1 else value for name, value in found.items()}
 
 
@@ -75,18 +97,54 @@ def part(file: h5py.File, name: str, start: int, stop: int) -> NDArray[Any]:
     FileFormatError
         If the dataset is absent, shorter than promised, not numeric, or damaged.
     """
+    dataset = numeric(file, name)
+    long_enough(dataset.shape, name, stop, file.filename)
+    return rows_of(dataset, name, start, stop)
+
+
+def numeric(file: h5py.File, name: str) -> h5py.Dataset:
+    """Return a dataset of numbers.
+
+    Raises
+    ------
+    FileFormatError
+        If it is absent or not numeric.
+    """
     dataset = file.get(name)
     if not isinstance(dataset, h5py.Dataset):
         raise FileFormatError(f"there is no dataset {name}", where=file.filename)
     if dataset.dtype.kind not in "fiub":
         raise FileFormatError(f"{name} holds {dataset.dtype}", where=file.filename, expected="numbers")
-    if dataset.ndim == 0 or len(dataset) < stop:
+    return dataset
+
+
+def long_enough(shape: tuple[int, ...] | None, name: str, stop: int, where: str) -> None:
+    """Refuse a dataset of fewer than ``stop`` rows.
+
+    Raises
+    ------
+    FileFormatError
+    """
+    if not shape or shape[0] < stop:
         raise FileFormatError(
-            f"{name} has {dataset.shape} rows", where=file.filename, expected=f"at least {stop}, as the header promises"
+            f"{name} has {shape} rows", where=where, expected=f"at least {stop}, as the header promises"
         )
+
+
+def rows_of(dataset: h5py.Dataset, name: str, start: int, stop: int) -> NDArray[Any]:
+    """Read rows ``start`` to ``stop`` of a dataset (n, ...), in the file's unit, with the HDF5 library.
+
+    Raises
+    ------
+    FileFormatError
+        If it is damaged.
+    """
     try:
         return np.asarray(dataset[start:stop])
-    except OSError as error:
-        raise FileFormatError(
-            f"{name} cannot be read: {error}", where=file.filename, advice="the file is damaged: get it again"
-        ) from error
+    except _STUMBLES as error:
+        raise unreadable(name, error, dataset.file.filename) from error
+
+
+def unreadable(name: str, why: object, where: str) -> FileFormatError:
+    """Return the error for a dataset whose values cannot be had."""
+    return FileFormatError(f"{name} cannot be read: {why}", where=where, advice="the file is damaged: get it again")

@@ -70,7 +70,7 @@ class SubLink:
         lengths = []
         for path in self._files:
             with opened(path) as file:
-                lengths.append(len(file["SubhaloID"]) if "SubhaloID" in file else 0)
+                lengths.append(_length(file))
         self._start = np.concatenate([[0], np.cumsum(lengths)])
 
     def tree(self, number: int) -> Tree:

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 __all__ = ["assembly", "in_situ_file", "merger_history"]
 
+_HISTORY = (
+    *("NumMajorMergersTotal", "SnapNumLastMajorMerger", "MassLastMajorMerger"),
+    *("MeanLookbackTime", "MeanMassRatio"),
+)
+
 SUM = 1e-3
 """By how much in-situ and ex-situ mass may miss the total, relative: catalogues are in 32 bits."""
 
@@ -83,6 +88,11 @@ def merger_history(folder: TngFolder, ids: NDArray[np.int64], frame: Frame, ages
         Those that the file has: ``n_major``; ``t_last_major`` (Gyr before this snapshot, NaN: never);
         ``mstar_last_major`` (Msun, NaN: never); ``t_mean_merger`` (Gyr before this snapshot); ``mu_mean_merger``.
         Empty if there is no such catalogue.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is damaged, or has none of them.
     """
     path = folder.supplement("MergerHistory", f"merger_history_{folder.snapshot:03d}.hdf5")
     if path is None:
@@ -90,6 +100,8 @@ def merger_history(folder: TngFolder, ids: NDArray[np.int64], frame: Frame, ages
     now = float(frame.cosmology.age(frame.scale_factor))
     found: dict[str, Array] = {}
     with opened(path) as file:
+        if not any(name in file for name in _HISTORY):
+            raise FileFormatError("the file is no merger history", where=str(path), expected=", ".join(_HISTORY))
         if "NumMajorMergersTotal" in file:
             found["n_major"] = _rows(file, "NumMajorMergersTotal", ids).astype(np.float64)
         if "SnapNumLastMajorMerger" in file and ages is not None:

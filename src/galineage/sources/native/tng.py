@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from galineage.cosmology import TNG_REDSHIFTS
 from galineage.errors import DataError, FileFormatError, GalineageError
 from galineage.galaxy import Catalogue, Skip
 from galineage.sources.native.bulk import Chunks, Wanted, chunks_of, read_rows
-from galineage.sources.native.files import opened, part
+from galineage.sources.native.direct import Column, descriptor
+from galineage.sources.native.files import opened
 from galineage.sources.native.selection import Selection
 from galineage.sources.native.sublink import SubLink
 from galineage.sources.native.supplements import assembly, in_situ_file, merger_history
@@ -44,7 +46,8 @@ class TngSource:
     domain : str
         What the run is called, for example ``TNG100-1``.
     times : array (snapshots,), scale factors, optional
-        Of all snapshots of the run, to turn the snapshot of a merger into a lookback time.
+        Of all snapshots of the run, to turn the snapshot of a merger into a lookback time. Default: those of TNG, if
+        the snapshot has the redshift that it has there.
 
     Raises
     ------
@@ -143,9 +146,16 @@ class TngSource:
         meta = {"file": str(self.folder.path), "snapshot": self.snapshot, "redshift": every.frame.redshift}
         return Catalogue(columns, text, np.full(len(kept), self.domain), root, skipped, meta)
 
+    def _scale_factors(self) -> NDArray[np.float64] | None:
+        """Return those of all snapshots, given or TNG's own if this snapshot is where TNG has it; else None."""
+        number, redshift = self.snapshot, self.subhaloes.frame.redshift
+        if self._times is None and number < len(TNG_REDSHIFTS) and abs(TNG_REDSHIFTS[number] - redshift) < 0.01:
+            return np.asarray(1 / (1 + np.array(TNG_REDSHIFTS)))
+        return self._times
+
     def _truth(self, ids: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
         frame = self.subhaloes.frame
-        ages = None if self._times is None else frame.cosmology.age(self._times)
+        ages = None if (times := self._scale_factors()) is None else frame.cosmology.age(times)
         return {**assembly(self.folder, ids), **merger_history(self.folder, ids, frame, ages)}
 
     def galaxies(self, ids: Iterable[Any]) -> Iterator[Galaxy | Skip]:
@@ -191,9 +201,10 @@ class TngSource:
             else:
                 wanted.append(Wanted(int(row), int(every.first_star[row]), int(every.stars[row])))
         with opened(marks) if marks else nullcontext() as file:
+            in_situ = None if file is None else _column(file, "InSitu")
             for one, found in read_rows(chunks, f"PartType{STARS}", FIELDS, wanted):
                 try:
-                    yield self._galaxy(one, found, file, *known[one.key])
+                    yield self._galaxy(one, found, in_situ, *known[one.key])
                 except GalineageError as error:
                     yield self._skip(one.key, str(error))
 
@@ -204,7 +215,7 @@ class TngSource:
         self,
         one: Wanted,
         found: dict[str, NDArray[Any]] | FileFormatError,
-        marks: h5py.File | None,
+        marks: Column | FileFormatError | None,
         truth: dict[str, float],
         root: str | None,
     ) -> Galaxy:
@@ -213,7 +224,9 @@ class TngSource:
         every, row = self.subhaloes, one.key
         if not one.count:
             raise DataError("it has no stars")
-        in_situ = None if marks is None else part(marks, "InSitu", one.first, one.first + one.count)
+        if isinstance(marks, FileFormatError):
+            raise marks
+        in_situ = None if marks is None else marks.read(one.first, one.first + one.count)
         where = f"{self.name}, subhalo {every.id[row]}"
         stars = to_stars(found, every.frame, every.position[row], every.velocity[row], in_situ, where)
         if not len(stars):
@@ -232,6 +245,13 @@ class TngSource:
             truth={"mstar": float(every.mstar[row]), **truth},
             meta={"file": str(self.folder.path)},
         )
+
+
+def _column(file: h5py.File, name: str) -> Column | FileFormatError:
+    try:
+        return Column(file, name, descriptor(file))
+    except FileFormatError as error:  # every galaxy says so
+        return error
 
 
 @lru_cache(maxsize=4)

@@ -131,6 +131,10 @@ _COLUMNS = {
     "length_type": "SubhaloLenType",
     "group": "SubhaloGrNr",
 }
+_HEADER = (
+    *("Time", "HubbleParam", "Omega0", "BoxSize"),
+    *("Nsubgroups_Total", "Ngroups_ThisFile", "Nsubgroups_ThisFile"),
+)
 _GROUP_COLUMNS = {"first": "GroupFirstSub", "subs": "GroupNsubs", "length_type": "GroupLenType"}
 
 
@@ -159,7 +163,7 @@ def read_subhaloes(folder: TngFolder) -> Subhaloes:
             before = None  # an absent chunk: how many stars lie in its groups is not known
         expected = chunk + 1
         with opened(path) as file:
-            header = attributes(file)
+            header = attributes(file, names=_HEADER)
             frame = frame or frame_of(header, path)
             total = int(number(header, "Nsubgroups_Total", path))
             found, before = _chunk(file, header, path, before)

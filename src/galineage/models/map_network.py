@@ -1,0 +1,291 @@
+"""Convolutional networks with a distribution as output: from maps, or maps and a table's row, to a posterior."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from galineage.errors import ConfigError, DataError
+from galineage.models.base import Estimator, require_counts
+from galineage.models.encoders import make_encoder
+from galineage.models.heads import Head, head_settings, make_head
+from galineage.models.map_inputs import MapInputs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch.distributions import Distribution
+
+    from galineage.galaxy import Catalogue
+
+__all__ = ["MapNetwork"]
+
+_BATCH = 256
+
+
+class MapNetwork(Estimator):
+    """An ensemble of convolutional networks that look at a galaxy's maps.
+
+    The context is one tensor (n, channels + d, s, s): the maps as a store has them, then for each of the d features a
+    plane that holds its value everywhere. What a network may see of them, channels and aperture, is cut out here, so
+    that it travels with the weights.
+
+    Parameters
+    ----------
+    features : sequence of str, length d
+        Field names of inputs beside the maps; may be empty.
+    target : str
+        Field name of the target.
+    members : int
+        Networks in the ensemble; evaluated one after another, because vectorising convolutions over members is slower.
+    channels : sequence of str
+        Of the maps, in their order.
+    seen : sequence of str, optional
+        Those that the network sees; the others are set to 0, as published. Default: all.
+    pixels : int
+        On each side of a map.
+    half_width : float, r_half
+        From the centre of a map to its edge.
+    aperture : float, r_half, optional
+        Radius beyond which maps are set to 0 after standardisation, as published (whose "4, 2, 1 r_e" are diameters:
+        2, 1, 0.5). Default: the whole map.
+    encoder : str
+        A key of `galineage.models.encoders.ENCODERS`.
+    head : Head or mapping
+        The distribution, see `galineage.models.heads`.
+    dropout : float
+        Rate.
+    recipe : mapping, optional
+        How the maps were made, in JSON values: what else must be the same for maps that the network is applied to.
+    seed : int
+        Of the initial weights.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is out of its range.
+    """
+
+    kind = "maps"
+    sees_maps = True
+    window: Tensor
+
+    def __init__(
+        self,
+        features: Sequence[str] = (),
+        target: str = "f_ex",
+        members: int = 5,
+        *,
+        channels: Sequence[str] = ("mass", "velocity", "sigma", "metallicity", "age"),
+        seen: Sequence[str] | None = None,
+        pixels: int = 128,
+        half_width: float = 2.0,
+        aperture: float | None = None,
+        encoder: str = "small",
+        head: Head | Mapping[str, Any] | None = None,
+        dropout: float = 0.1,
+        recipe: Mapping[str, Any] | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(features, target, members)
+        self.channels = tuple(channels)
+        self.seen = self.channels if seen is None else tuple(seen)
+        self.pixels, self.half_width, self.aperture = pixels, float(half_width), aperture
+        self.encoder, self.dropout, self.seed = encoder, float(dropout), int(seed)
+        self.head = head if isinstance(head, Head) else make_head(head or {"kind": "bounded"})
+        self.recipe = dict(recipe or {})
+        self._check()
+        generator = torch.Generator().manual_seed(self.seed)
+        with torch.random.fork_rng(devices=[]):  # layers draw weights of their own first, which are replaced
+            self.networks = nn.ModuleList(self._network(member, generator) for member in range(members))
+        # made from the settings, so that no file need hold it
+        self.register_buffer("window", self._window(), persistent=False)
+
+    def _check(self) -> None:
+        require_counts(pixels=self.pixels)
+        if not self.channels or len(set(self.channels)) < len(self.channels):
+            raise ConfigError(f"channels are {self.channels}", expected="one or more, each once")
+        if not self.seen or not set(self.seen) <= set(self.channels):
+            raise ConfigError(f"the network is to see {self.seen}", expected="some of " + ", ".join(self.channels))
+        if self.aperture is not None and not 0 < self.aperture <= 1.5 * self.half_width:
+            raise ConfigError(
+                f"the aperture is {self.aperture} r_half", expected=f"a radius up to {1.5 * self.half_width:g}"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout is {self.dropout}", expected="0 up to, not including, 1")
+        if self.head.bounded:
+            self.require_fraction()
+
+    def _network(self, member: int, generator: torch.Generator) -> nn.ModuleDict:
+        encoder = make_encoder(self.encoder, len(self.channels), self.pixels, self.dropout)
+        last = nn.Linear(encoder.width + len(self.features), self.head.outputs)
+        encoder.reset(generator, member)
+        with torch.no_grad():
+            # a broad start: the head's own defaults, hardly moved by what is seen
+            nn.init.normal_(last.weight, 0.0, 0.01, generator=generator)
+            last.bias.zero_()
+        return nn.ModuleDict({"encoder": encoder, "last": last})
+
+    def _window(self) -> Tensor:
+        """Return what is seen (channels, s, s): 1, or 0."""
+        seen = torch.tensor([float(name in self.seen) for name in self.channels])
+        if self.aperture is None:
+            return seen[:, None, None].expand(-1, self.pixels, self.pixels).clone()
+        from galineage.views.masks import circle
+
+        inside = torch.from_numpy(circle(self.aperture, self.pixels, self.half_width)).float()
+        return seen[:, None, None] * inside
+
+    def split(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Divide a context into what is seen of the maps (n, channels, s, s), no unit, and scaled features (n, d).
+
+        Raises
+        ------
+        DataError
+            If the shape is another one.
+        """
+        wanted = (len(self.channels) + len(self.features), self.pixels, self.pixels)
+        if context.dim() != 4 or tuple(context.shape[1:]) != wanted:
+            raise DataError(
+                f"maps of shape {tuple(context.shape)} were given",
+                expected=f"(galaxies, {', '.join(map(str, wanted))}): {', '.join((*self.channels, *self.features))}",
+                advice="make maps with the settings that the model's card names",
+            )
+        maps = context[:, : len(self.channels)].float() * self.window
+        return maps, (context[:, len(self.channels) :, 0, 0].float() - self.center) / self.spread
+
+    def member(self, index: int, context: Tensor, *, precise: bool = True) -> Distribution:
+        """Condition one member; see `forward`. Returns batch shape (n,).
+
+        Parameters
+        ----------
+        index : int
+            Which.
+        context : Tensor (n, channels + d, s, s)
+        precise : bool
+            Compute in float32 throughout; else convolutions are bfloat16, the head float32.
+        """
+        hidden = self._encoded(index, context, precise=precise)
+        return self.head.distribution(self._last(index, hidden))
+
+    def _encoded(self, index: int, context: Tensor, *, precise: bool) -> Tensor:
+        maps, features = self.split(context)
+        maps = maps.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(maps.device.type, torch.bfloat16, enabled=not precise):
+            found = self._part(index, "encoder")(maps)
+        return torch.cat([found.float(), features], dim=1)
+
+    def _last(self, index: int, hidden: Tensor) -> Tensor:
+        return self._part(index, "last")(hidden)  # type: ignore[no-any-return]
+
+    def _part(self, index: int, name: str) -> Any:
+        networks: Any = self.networks
+        return networks[index][name]
+
+    def penalty(self, index: int) -> Tensor:
+        """Return the L2 penalty of a member's weights, a scalar without unit: not 0 for the authors' code alone."""
+        return self._part(index, "encoder").squares()  # type: ignore[no-any-return]
+
+    def forward(self, context: Tensor) -> Distribution:
+        """Condition on maps and features.
+
+        Parameters
+        ----------
+        context : Tensor (n, channels + d, s, s)
+            Refined maps as in a store; planes of features, in registry units or dex.
+
+        Returns
+        -------
+        Distribution
+            Batch shape (E, n), over the target in its registry unit.
+        """
+        return self.answer(self.represent(context))
+
+    def represent(self, context: Tensor) -> Tensor:
+        """Return what the last layer sees, shape (E, n, width + d), no unit; see `Estimator.represent`."""
+        return torch.stack([self._encoded(index, context, precise=True) for index in range(self.members)])
+
+    def answer(self, representation: Tensor) -> Distribution:
+        """Turn (E, n, width + d), no unit, into the distribution; see `Estimator.answer`."""
+        raw = [self._last(index, hidden) for index, hidden in enumerate(representation)]
+        return self.head.distribution(torch.stack(raw))
+
+    def inputs(self, catalogue: Catalogue) -> MapInputs:
+        """Return contexts of a catalogue of views; see `Estimator.inputs`.
+
+        Raises
+        ------
+        DataError
+            If it has no maps, or they were made in another way than those that the network was trained on.
+        """
+        found = MapInputs.of(catalogue, self.features)
+        differences = [name for name in self.recipe if found.maps.recipe.get(name) != self.recipe[name]]
+        if tuple(found.maps.channels) != self.channels:
+            differences.append(f"channels {', '.join(found.maps.channels)}")
+        if differences:
+            raise DataError(
+                f"the maps were made otherwise than those that the network knows: {', '.join(differences)}",
+                where=str(catalogue.meta.get("file", "in memory")),
+                expected=f"{', '.join(self.channels)}; {json.dumps(self.recipe)}",
+                advice="prepare them with the settings of the store that the network was trained on",
+            )
+        return found
+
+    def usable(self, catalogue: Catalogue) -> NDArray[np.bool_]:
+        """Tell which rows (n,) have every input; see `Estimator.usable`."""
+        whole = super().usable(catalogue)
+        return whole if catalogue.maps is None else whole & ~catalogue.maps.lacks(self.seen)
+
+    @torch.no_grad()
+    def likeness(self, inputs: Any) -> NDArray[np.float64]:
+        """Return what the last layer of the first member sees (n, width + d), no unit; see `Estimator.likeness`."""
+        parts = [self._encoded(0, inputs[k : k + _BATCH], precise=True) for k in range(0, len(inputs), _BATCH)]
+        return torch.cat(parts).double().numpy()
+
+    @property
+    def likeness_width(self) -> int:
+        """How many numbers `likeness` gives for a galaxy."""
+        return int(self._part(0, "last").in_features)
+
+    def last_convolution(self, context: Tensor, member: int = 0) -> Tensor:
+        """Return a member's last convolution's output, flattened (n, k), no unit: what Fig. 12 of the paper maps."""
+        maps, _ = self.split(context)
+        return self._part(member, "encoder").features(maps).flatten(1)  # type: ignore[no-any-return]
+
+    def settings(self) -> dict[str, Any]:
+        """Return the constructor's arguments as JSON values."""
+        return {
+            "features": list(self.features),
+            "target": self.target,
+            "members": self.members,
+            "channels": list(self.channels),
+            "seen": list(self.seen),
+            "pixels": self.pixels,
+            "half_width": self.half_width,
+            "aperture": self.aperture,
+            "encoder": self.encoder,
+            "head": head_settings(self.head),
+            "dropout": self.dropout,
+            "recipe": self.recipe,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def count_numbers(cls, settings: Mapping[str, Any]) -> int:
+        """Count the weights of the published encoder's largest layer, which grows with the pixels; others are small."""
+        pixels = int(settings.get("pixels", 128))
+        large = 512 * 64 * (pixels // 8) ** 2 if settings.get("encoder") in ("table-a2", "code") else 0
+        return int(settings.get("members", 1)) * large
+
+    def count_parameters(self, *, trainable: bool = False) -> int:
+        """Count the numbers of one member; running statistics count too unless ``trainable``."""
+        one: Any = self.networks[0]
+        tensors: list[Tensor] = list(one.parameters())
+        if not trainable:
+            tensors += [value for name, value in one.named_buffers() if not name.endswith("num_batches_tracked")]
+        return sum(tensor.numel() for tensor in tensors)

@@ -1,0 +1,311 @@
+"""Training of map networks: one member after another, batches from wherever the maps lie, exact resume."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from galineage.errors import DataError, TrainingError
+from galineage.lock import locked
+from galineage.models.map_inputs import turned
+from galineage.progress import bar
+from galineage.training.allocator import keep_memory
+from galineage.training.checkpoint import Checkpoint, identity
+from galineage.training.loop import TrainingResult, own_random_state, pick_device
+from galineage.training.records import Board, write_history
+from galineage.training.rows import member_rows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from galineage.models.map_inputs import MapInputs
+    from galineage.models.map_network import MapNetwork
+    from galineage.training.config import MapTrainConfig
+
+__all__ = ["fit_map_network", "has_fast_bfloat16"]
+
+
+def has_fast_bfloat16() -> bool:
+    """Tell whether the processor multiplies bfloat16 numbers in hardware (AMX or AVX-512 BF16)."""
+    known: Any = torch.cpu
+    tests = (getattr(known, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+    return any(test() for test in tests if test is not None)
+
+
+def fit_map_network(
+    estimator: MapNetwork,
+    inputs: MapInputs,
+    y: NDArray[np.float64],
+    config: MapTrainConfig,
+    *,
+    groups: NDArray[Any] | None = None,
+    folder: Path | None = None,
+    progress: bool = True,
+    label: str = "training",
+) -> TrainingResult:
+    """Train a map network in place and leave it in evaluation mode, on the CPU, with its best weights.
+
+    Parameters
+    ----------
+    estimator : MapNetwork
+        Untrained.
+    inputs : MapInputs
+        Contexts of n views.
+    y : array (n,)
+        Target in its registry unit.
+    config : MapTrainConfig
+        Settings.
+    groups : array (n,), optional
+        Views of one group (root) stay together when validation rows are drawn. Default: every row its own.
+    folder : Path, optional
+        Where ``checkpoint.safetensors`` and ``history.csv`` are kept; a run found there is continued, and ends with the
+        same numbers.
+    progress : bool
+        Show a bar with time left on a terminal.
+    label : str
+        Text beside the bar.
+
+    Returns
+    -------
+    TrainingResult
+        Its history has a row for each epoch of each member.
+
+    Raises
+    ------
+    DataError
+        If there are fewer than 20 rows, or a target leaves its range.
+    TrainingError
+        If the loss stops being finite, or the folder holds another run, or one that is still at work.
+    """
+    values = np.asarray(y, dtype=np.float32)
+    if len(inputs) != len(values) or len(values) < 20:
+        raise DataError(f"{len(inputs)} maps and {len(values)} targets", expected="as many, and 20 or more")
+    estimator.check_targets(np.asarray(y, dtype=np.float64))
+    if estimator.features:
+        estimator.fit_scaling(inputs.features.cpu())
+    folder = None if folder is None else Path(folder)
+    keep_memory()
+    with locked(folder):
+        run = _Run(estimator, inputs, torch.from_numpy(values), config, groups, folder)
+        try:
+            with own_random_state(run.device, config.seed):
+                run.go(label if progress else None)
+        finally:
+            inputs.release()
+    return run.result()
+
+
+@dataclass
+class _State:
+    """What a checkpoint holds beside tensors."""
+
+    member: int = 0
+    epoch: int = 0
+    best_epoch: list[int] = field(default_factory=list)
+    best_loss: list[float] = field(default_factory=list)
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+class _Run:
+    """One run: members in turn, each from its first epoch to its last."""
+
+    def __init__(
+        self,
+        estimator: MapNetwork,
+        inputs: MapInputs,
+        y: Tensor,
+        config: MapTrainConfig,
+        groups: NDArray[Any] | None,
+        folder: Path | None,
+    ) -> None:
+        self.estimator, self.inputs, self.config, self.groups = estimator, inputs, config, groups
+        self.path = None if folder is None else folder / "checkpoint.safetensors"
+        self.device = pick_device(config.device)
+        fast = self.device.type == "cuda" or has_fast_bfloat16()
+        self.precise = config.precision == "float32" or (config.precision == "auto" and not fast)
+        first = np.asarray(inputs.take(np.arange(min(8, len(inputs)))).float())
+        self.identity = identity(
+            estimator.settings(),
+            {**config.decisive(), "device": self.device.type, "precise": self.precise},
+            {"first_maps": first, "features": inputs.features.cpu().numpy(), "targets": y.numpy(), "groups": groups},
+            rows=len(inputs),
+        )
+        inputs.hold(self.device, int(config.memory * 1e9))
+        estimator.to(self.device)
+        self.y = y.to(self.device)
+        self.train_rows, self.valid_rows = member_rows(len(y), groups, estimator.members, config)
+        self.state = _State()
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self._start_member()
+
+    def _start_member(self) -> None:
+        config = self.config
+        self.state.epoch = 0
+        self.module: Any = self.estimator.networks[self.state.member]
+        self.parameters = [part for part in self.module.parameters() if part.requires_grad]
+        self.optimiser = torch.optim.Adam(
+            self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+        self.best = {name: value.detach().clone() for name, value in self.module.state_dict().items()}
+        self.best_loss, self.best_epoch = math.inf, 0
+
+    def go(self, label: str | None) -> None:
+        """Train from the last checkpoint to the end."""
+        self._resume()
+        members, most = self.estimator.members, self.config.max_epochs
+        folder = None if self.path is None else self.path.parent
+        done = self.state.member * most + self.state.epoch
+        with (
+            Board(folder, self.state.history) as board,
+            bar(total=members * most, label=label or "", show=label is not None) as shown,
+        ):
+            shown.update(done)
+            while self.state.member < members:
+                if self.state.epoch >= most or self.state.epoch - self.best_epoch >= self.config.patience:
+                    shown.update(most - self.state.epoch)
+                    self._end_member()
+                    continue
+                row = self._one_epoch()
+                board.add(row)
+                shown.update(1)
+                shown.set_postfix(member=self.state.member, val=f"{row['val_loss']:.3f}", refresh=False)
+                if self.state.epoch % self.config.checkpoint_every == 0:
+                    self._save()
+        self._save(finished=True)
+        self.estimator.to("cpu").eval()
+
+    def _end_member(self) -> None:
+        if not self.best_epoch:
+            raise TrainingError(
+                f"the validation loss of member {self.state.member} was never finite",
+                where=f"{self.state.epoch} epochs",
+                advice="lower learning_rate, or use precision float32",
+            )
+        self.module.load_state_dict(self.best)
+        self.state.best_epoch.append(self.best_epoch)
+        self.state.best_loss.append(self.best_loss)
+        self.state.member += 1
+        if self.state.member < self.estimator.members:
+            self._start_member()
+        self._save()
+
+    def _one_epoch(self) -> dict[str, float]:
+        self.state.epoch += 1
+        train = self._train()
+        loss = self._validate()
+        if loss < self.best_loss:
+            self.best_loss, self.best_epoch = loss, self.state.epoch
+            self.best = {name: value.detach().clone() for name, value in self.module.state_dict().items()}
+        count = len(self.state.history) + 1
+        row = {"epoch": count, "train_loss": train, "val_loss": loss, "member": self.state.member}
+        self.state.history.append(row)
+        return row
+
+    def _train(self) -> float:
+        config, member = self.config, self.state.member
+        self.estimator.train()
+        rate = config.rate(self.state.epoch)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        rows = self.train_rows[member][torch.randperm(self.train_rows.shape[1], generator=self.generator)]
+        size = config.batch_size
+        # a very small last batch would be noise; other rows come last in the next epoch
+        used = len(rows) if (len(rows) - 1) % size >= size // 2 else len(rows) // size * size
+        codes = self._codes(used or len(rows))
+        total = torch.zeros((), device=self.device)
+        steps = 0
+        for index, (chosen, context) in enumerate(self.inputs.batches(rows[: used or len(rows)], size)):
+            part = codes[index * size : index * size + len(chosen)]
+            total += self._step(chosen, turned(context.to(self.device), part.to(self.device)))
+            steps += 1
+        mean = float(total) / steps
+        if not math.isfinite(mean):
+            raise TrainingError(
+                f"the loss of member {member} is {mean}",
+                where=f"epoch {self.state.epoch}",
+                expected="a finite number",
+                advice="lower learning_rate, or use precision float32",
+            )
+        return mean
+
+    def _codes(self, count: int) -> Tensor:
+        """Draw for each row which of the eight symmetries it is shown with (count,)."""
+        flips = torch.randint(4, (count,), generator=self.generator) if self.config.flips else torch.zeros(count).long()
+        turn = torch.randint(2, (count,), generator=self.generator) if self.config.turns else torch.zeros(count).long()
+        return flips + 4 * turn
+
+    def _step(self, rows: Tensor, context: Tensor) -> Tensor:
+        found = self.estimator.member(self.state.member, context, precise=self.precise)
+        loss = -found.log_prob(self.y[rows.to(self.device)]).mean()
+        self.optimiser.zero_grad(set_to_none=True)
+        (loss + self.estimator.penalty(self.state.member)).backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm, foreach=True)
+        self.optimiser.step()
+        return loss.detach()
+
+    @torch.no_grad()
+    def _validate(self) -> float:
+        self.estimator.eval()
+        rows, total = self.valid_rows[self.state.member], 0.0
+        for chosen, context in self.inputs.batches(rows, 2 * self.config.batch_size):
+            found = self.estimator.member(self.state.member, context.to(self.device), precise=self.precise)
+            total -= float(found.log_prob(self.y[chosen.to(self.device)]).sum(dtype=torch.float64))
+        return total / len(rows) if math.isfinite(total) else math.inf
+
+    def _save(self, *, finished: bool = False) -> None:
+        if self.path is None:
+            return
+        tensors = {f"model.{name}": value for name, value in self.estimator.state_dict().items()}
+        tensors |= {f"best.{name}": value for name, value in self.best.items()}
+        for number, parameter in enumerate(self.parameters):
+            known = self.optimiser.state.get(parameter, {})
+            tensors |= {f"adam.{number}.{name}": value for name, value in known.items()}
+        tensors |= {"generator": self.generator.get_state(), "torch_random": torch.random.get_rng_state()}
+        if self.device.type == "cuda":
+            tensors["cuda_random"] = torch.cuda.get_rng_state(self.device)
+        facts = {
+            **vars(self.state),
+            "member_best": [self.best_loss if math.isfinite(self.best_loss) else None, self.best_epoch],
+            "identity": self.identity,
+            "finished": finished,
+        }
+        Checkpoint(tensors, facts).write(self.path)
+        write_history(self.path.with_name("history.csv"), self.state.history)
+
+    def _resume(self) -> None:
+        found = None if self.path is None else Checkpoint.read(self.path, self.identity)
+        if found is None:
+            return
+        tensors, facts = found.tensors, found.facts
+        self.state = _State(**{name: facts[name] for name in vars(_State())})
+        self.estimator.load_state_dict(_under(tensors, "model."))
+        if self.state.member < self.estimator.members:
+            epoch = self.state.epoch
+            self._start_member()
+            self.state.epoch = epoch
+            self.best = {name: value.to(self.device) for name, value in _under(tensors, "best.").items()}
+            loss, self.best_epoch = facts["member_best"]
+            self.best_loss = math.inf if loss is None else loss
+            for number, parameter in enumerate(self.parameters):
+                known = _under(tensors, f"adam.{number}.")
+                if known:
+                    self.optimiser.state[parameter] = {name: value.to(self.device) for name, value in known.items()}
+        self.generator.set_state(tensors["generator"])
+        torch.random.set_rng_state(tensors["torch_random"])
+        if "cuda_random" in tensors:
+            torch.cuda.set_rng_state(tensors["cuda_random"], self.device)
+
+    def result(self) -> TrainingResult:
+        """Return what the run did."""
+        state = self.state
+        return TrainingResult(tuple(state.best_epoch), tuple(state.best_loss), len(state.history), tuple(state.history))
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
