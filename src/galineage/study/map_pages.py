@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from galineage.evaluation import embedding, example_maps, figure_of, gradients, pixel_sums
+from galineage.evaluation import attribution, embedding, example_maps, figure_of, gradients, pixel_sums
 from galineage.models.bundle import load
 from galineage.reporting import Panel
 from galineage.store.splits import held_out_groups, split_labels
@@ -16,11 +16,12 @@ from galineage.study.jobs import Job, read_complete
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from galineage.galaxy import Catalogue
     from galineage.reporting import Grid
     from galineage.study.results import Results
     from galineage.study.spec import Experiment
 
-__all__ = ["make_example_maps", "make_gradients", "make_pixel_sums", "make_umap"]
+__all__ = ["make_attribution", "make_example_maps", "make_gradients", "make_pixel_sums", "make_umap"]
 
 
 def make_example_maps(results: Results, options: Mapping[str, Any]) -> list[Panel | Grid]:
@@ -69,12 +70,30 @@ def make_umap(results: Results, options: Mapping[str, Any]) -> list[Panel | Grid
     return panels
 
 
+def make_attribution(results: Results, options: Mapping[str, Any]) -> list[Panel | Grid]:
+    """Draw what a network looks at in the held-out views of each domain."""
+    spec = results.study.experiment(options["experiment"])
+    train = options.get("train", spec.train_domains[0])
+    job = Job(spec.name, options["model"], train, "whole" if spec.folds else "holdout")
+    network: Any = load(results.out / job.folder / "bundle").estimator
+    panels: list[Panel | Grid] = []
+    for number, name in enumerate([train, *(name for name in spec.domains if name != train)]):
+        views = _held_out(results, spec, name)
+        found = attribution.compute(network, network.inputs(views), rings=int(options.get("rings", 8)))
+        named = {**options, "name": f"{options['name']}_{number + 1}", "title": f"{options['title']}: {train} → {name}"}
+        panels.append(_panel(named, found, figure_of(attribution.draw(found)), attribution.judge(found)))
+    return panels
+
+
+def _held_out(results: Results, spec: Experiment, name: str) -> Catalogue:
+    views = read_complete(results.study, spec, name, results.data)
+    return views.select(held_out_groups(split_labels(views, spec.split), spec.holdout, results.study.seed))
+
+
 def _convolved(results: Results, spec: Experiment, name: str, network: Any, most: int) -> tuple[Any, Any]:
     """Return what the last convolution makes of some held-out views of a domain (n, k), and their f_ex (n,)."""
-    views = read_complete(results.study, spec, name, results.data)
-    held = held_out_groups(split_labels(views, spec.split), spec.holdout, results.study.seed)
-    rows = np.flatnonzero(held)
-    rows = np.sort(np.random.default_rng(results.study.seed).permutation(rows)[:most])
+    views = _held_out(results, spec, name)
+    rows = np.sort(np.random.default_rng(results.study.seed).permutation(len(views))[:most])
     inputs = network.inputs(views.select(rows))
     with torch.inference_mode():
         parts = [network.last_convolution(inputs[k : k + 256]) for k in range(0, len(inputs), 256)]

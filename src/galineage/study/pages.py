@@ -37,7 +37,7 @@ from galineage.study.joint_pages import (
     make_widths,
 )
 from galineage.study.ladder_pages import make_ladder
-from galineage.study.map_pages import make_example_maps, make_gradients, make_pixel_sums, make_umap
+from galineage.study.map_pages import make_attribution, make_example_maps, make_gradients, make_pixel_sums, make_umap
 from galineage.study.results import Results
 from galineage.study.shift_page import make_shift
 
@@ -319,6 +319,7 @@ KINDS: dict[str, Maker] = {
     "pixel-sums": make_pixel_sums,
     "gradients": make_gradients,
     "umap": make_umap,
+    "attribution": make_attribution,
     "corner": make_corner,
     "prediction": make_prediction,
     "boxes": make_boxes,

@@ -178,7 +178,7 @@ class _Run:
                 if self.state.epoch % self.config.checkpoint_every == 0:
                     self._save()
         self._save(finished=True)
-        self.estimator.to("cpu").eval()
+        self.estimator.to("cpu").train(mode=False)
 
     def _end_member(self) -> None:
         if not self.best_epoch:
