@@ -1,6 +1,7 @@
 """Output tables: the same contract over four formats."""
 
 import json
+from dataclasses import replace
 
 import astropy.units as u
 import numpy as np
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from galineage.errors import DataError, FileFormatError
-from galineage.tables import FORMATS, read_table, write_table
+from galineage.galaxy import Catalogue
+from galineage.tables import FORMATS, read_table, write_catalogue, write_table
 
 SUFFIXES = list(FORMATS)
 DTYPES = [np.bool_, np.int64, np.float32, np.float64]
@@ -178,3 +180,23 @@ def test_meta_is_json_in_fits(tmp_path):
 
     write_table(Table({"x": [1]}), tmp_path / "t.fits", meta={"a_very_long_key": "it's & " * 40})
     assert json.loads(fits.getheader(tmp_path / "t.fits", 1)["GALMETA"])["meta"]["a_very_long_key"] == "it's & " * 40
+
+
+def test_roots_are_written_without_their_domain_and_unclear_ones_are_refused(tmp_path):
+    columns = {"mstar": np.full(3, 1e10), "snapshot": np.array([99, 99, 91])}
+    ids = np.array(["1", "2", "3"])
+
+    def written(**changes):
+        path = tmp_path / "made.ecsv"
+        write_catalogue(
+            replace(Catalogue(columns, ids, np.asarray("made"), np.array(["x", "y", "y"])), **changes), path
+        )
+        return read_table(path)["RootID"].tolist()
+
+    assert written() == ["x", "y", "y"]
+    assert written(root=np.array(["made:tree-1", "made:2:3", "other:4"])) == ["tree-1", "2:3", "other:4"]
+    with pytest.raises(DataError, match="several snapshots are unknown"):
+        written(root=None)
+    assert written(root=None, columns={"mstar": columns["mstar"]}) == ["1", "2", "3"]
+    with pytest.raises(DataError, match="in one table"):
+        written(domain=np.array(["made", "made", "other"]))

@@ -45,6 +45,8 @@ FLAGS: dict[int, str] = {
 
 _BATCH = 4096
 _MAP_BATCH = 256
+_MAP_THREADS = 4
+"""Batches of maps at a time: each takes up to 1.5 GB of activations, and cores may be many."""
 LEVELS = {"p025": 0.025, "p16": 0.16, "p50": 0.5, "p84": 0.84, "p975": 0.975}
 """Quantiles of every table, by column name."""
 
@@ -110,7 +112,8 @@ def summarise(
 
     parts: dict[str, list[Tensor]] = {}
     starts = range(0, len(rows), size)
-    threads = 1 if extra is not None else min(torch.get_num_threads(), len(starts))
+    most = torch.get_num_threads() if isinstance(x, np.ndarray) else min(torch.get_num_threads(), _MAP_THREADS)
+    threads = 1 if extra is not None else min(most, len(starts))
     for columns in _in_threads(one_batch, starts, threads, progress):
         for name, value in columns.items():
             parts.setdefault(name, []).append(value)

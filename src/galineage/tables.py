@@ -146,15 +146,27 @@ def write_catalogue(catalogue: Catalogue, path: str | os.PathLike[str]) -> None:
 
     Raises
     ------
-    DataError, FileFormatError
+    DataError
+        If it is of several domains, or of several snapshots and without roots: galaxies that are one would be two.
+    FileFormatError
         As `write_table` does.
     """
+    domains = np.unique(catalogue.domain.astype(str))
+    if len(domains) > 1:
+        raise DataError(f"galaxies of {', '.join(domains)} in one table", where=str(path), expected="one domain")
+    if catalogue.root is None and "snapshot" in catalogue and len(np.unique(catalogue["snapshot"])) > 1:
+        raise DataError(
+            "the z = 0 descendants of galaxies at several snapshots are unknown",
+            where=str(path),
+            advice="provide merger trees, or write one snapshot at a time",
+        )
     table = Table()
     table["GalaxyID"] = Column(catalogue.ids, description="identifier of the galaxy in its domain")
     if "snapshot" in catalogue:
         table["Snapshot"] = Column(catalogue["snapshot"], description=field("snapshot").meaning)
     # readers put the domain in front of the root again
-    roots = catalogue.ids.astype(str) if catalogue.root is None else np.char.partition(catalogue.root, ":")[:, 2]
+    known = catalogue.ids if catalogue.root is None else catalogue.root
+    roots = np.array([str(one).removeprefix(f"{domain}:") for one, domain in zip(known, catalogue.domain, strict=True)])
     table["RootID"] = Column(roots, description="z = 0 descendant: galaxies of one root never straddle a split")
     for name, values in catalogue.columns.items():
         if name != "snapshot":

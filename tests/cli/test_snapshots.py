@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 
 from galineage.cli import main
 from galineage.errors import ConfigError, FileFormatError
+from galineage.models.bundle import save
 from galineage.sources.native import EagleSource, TngSource, open_snapshot
 from galineage.store.map_store import MapStore
 from galineage.tables import read_table
-from galineage.toy import write_eagle_box, write_tng_box
+from galineage.toy import make_toy, write_eagle_box, write_tng_box
+from galineage.training import train
 
 
 @pytest.fixture(scope="module")
@@ -109,4 +113,28 @@ def test_from_a_snapshot_to_a_network_for_maps(boxes, tmp_path, capsys):
     assert main(["adapt", model, store, "--out", str(tmp_path / "adapted")]) == 1
     assert "no features to match" in capsys.readouterr().err
     assert main(["train", store, "--rows", "toy-z", "--model", "maps", "--out", model]) == 1
-    assert "no galaxy of toy-z" in capsys.readouterr().err
+    refused = capsys.readouterr().err
+    assert "no galaxy of toy-z" in refused
+    assert "expected: toy-a" in refused
+    assert main(["calibrate", model, store, "--for", store, "--out", str(tmp_path / "mended")]) == 1
+    assert "--for compares features" in capsys.readouterr().err
+    assert main(["evaluate", model, store, "--mapping", "galineage", "--out", str(tmp_path / "page")]) == 1
+    assert "this is a map store" in capsys.readouterr().err
+
+
+def test_a_store_is_a_table_of_galaxies_for_those_who_see_no_maps(boxes, tmp_path, capsys):
+    store, out = str(tmp_path / "maps"), tmp_path / "found.ecsv"
+    assert main(["prepare", str(boxes[0]), "--pixels", "16", "--views", "3", "--domain", "toy-a", "--out", store]) == 0
+    capsys.readouterr()
+    assert main(["inspect", store]) == 0
+    said = capsys.readouterr().out
+    assert "10 galaxies from" in said
+    assert "views of" not in said
+    assert "f_ex" in said
+    bundle = train(make_toy("toy-a", 60, 1), ["mstar", "age"], "spline", progress=False)
+    save(bundle, tmp_path / "spline")
+    assert main(["predict", str(tmp_path / "spline"), store, "--out", str(out)]) == 0
+    assert len(read_table(out)) == 10
+    shutil.rmtree(tmp_path / "maps" / "parts" / "toy-a-099" / "shards" / "000000")
+    main(["inspect", store])
+    assert "no galaxy of any domain" in capsys.readouterr().err

@@ -113,3 +113,19 @@ def test_births_are_checked(tmp_path):
         StarBirths.read(write())
     empty = StarBirths.read(write(**{name: np.zeros(0, np.int64) for name in names}))
     assert empty.of(np.array([1]))[0].tolist() == [-1]
+
+
+def test_births_of_another_run_are_refused_and_not_taken_for_accretion(traced, box, tmp_path):
+    other = tmp_path / "births.hdf5"
+    with h5py.File(box / "star_birth_028.hdf5") as known, h5py.File(other, "w") as file:
+        for name, values in known.items():
+            file[name] = values[()] + (10**9 if name == "ParticleIDs" else 0)
+    wrong = TracedEagle(traced.source, traced.export, other)
+    (found,) = wrong.galaxies([str(traced.catalogue().ids[0])])
+    assert isinstance(found, Skip)
+    assert "100 % of its stars" in found.reason
+
+
+def test_identifiers_of_64_bits_are_told_apart_whatever_their_sign():
+    births = StarBirths(np.array([2**53, 2**53 + 1], dtype=np.int64), np.array([1, 2]), np.array([7, 8]))
+    assert births.of(np.array([2**53 + 1, 2**53 + 2], dtype=np.uint64))[0].tolist() == [2, -1]

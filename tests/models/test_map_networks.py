@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from galineage.errors import BundleError, ConfigError, DataError
+from galineage.evaluation.assess import evaluate
 from galineage.galaxy import Catalogue
 from galineage.models import PRESETS, make_estimator
 from galineage.models.bundle import Bundle, load, save
@@ -140,7 +141,7 @@ def test_a_row_of_a_table_beside_the_maps():
             joint.networks[0]["last"].weight.add_(0.1)
         moved = joint(MapInputs(catalogue.maps, changed)[0:9]).mean
         assert not torch.allclose(before[0], moved[0])
-    assert joint.likeness(inputs).shape == (9, joint.likeness_width) == (9, 66)
+    assert joint.likeness(inputs).shape == (9, joint.likeness_width) == (9, 2 * 5 * 6 + 2)
 
 
 def test_bundles_hold_them(network, maps, tmp_path):
@@ -151,11 +152,20 @@ def test_bundles_hold_them(network, maps, tmp_path):
         torch.testing.assert_close(again(maps).mean, network(maps).mean, rtol=0, atol=0)
 
 
-def test_a_bundle_that_asks_for_a_giant_is_refused(tmp_path):
-    network = small("maps-paper")
-    save(Bundle(network, {"domains": ["made"]}), tmp_path / "bundle")
+@pytest.mark.parametrize(
+    ("name", "was", "asked"),
+    [
+        ("maps-paper", '"pixels": 16', '"pixels": 100000'),
+        ("maps", '"pixels": 16', '"pixels": 100000'),
+        ("maps", '"members": 2', '"members": 1000000'),
+    ],
+)
+def test_a_bundle_that_asks_for_a_giant_is_refused(tmp_path, name, was, asked):
+    save(Bundle(small(name), {"domains": ["made"]}), tmp_path / "bundle")
     path = tmp_path / "bundle" / "bundle.json"
-    path.write_text(path.read_text().replace('"pixels": 16', '"pixels": 100000'))
+    text = path.read_text()
+    assert was in text
+    path.write_text(text.replace(was, asked))
     with pytest.raises(BundleError, match="far larger"):
         load(tmp_path / "bundle")
 
@@ -172,6 +182,7 @@ def test_a_bundle_that_asks_for_a_giant_is_refused(tmp_path):
         ({"pixels": 0}, "pixels"),
         ({"pixels": 8}, "too small"),
         ({"dropout": 1.0}, "dropout"),
+        ({"half_width": 0.0}, "half_width"),
     ],
 )
 def test_impossible_settings_are_refused(options, match):
@@ -231,3 +242,32 @@ def test_every_encoder_answers_with_its_width():
             encoder = build(5, 32, 0.1).eval()
             assert encoder(torch.zeros(2, 5, 32, 32)).shape == (2, encoder.width), name
             assert encoder.features(torch.zeros(2, 5, 32, 32)).dim() == 4
+
+
+def test_galaxies_are_compared_by_how_their_maps_look_in_rings():
+    network = small("maps", seen=("velocity", "age"), aperture=1.0)
+    values = np.zeros((2, 5, 16, 16), np.float32)
+    y, x = np.mgrid[:16, :16] + 0.5 - 8
+    radius = np.hypot(x, y) / 8
+    values[1, 1] = np.where(radius < 0.25, 3.0, 0.0)  # the innermost two rings
+    values[1, 4] = np.where(radius > 0.5, 9.0, 0.0)  # outside of the aperture
+    values[1, 0] = 5.0  # not seen
+    found = network.likeness(MapInputs(Held(values), np.zeros((2, 0))))
+    assert found.shape == (2, network.likeness_width) == (2, 2 * 2 * 4)
+    means = found[1, :8].reshape(2, 4)
+    np.testing.assert_allclose(means, [[3, 3, 0, 0], [0, 0, 0, 0]], atol=1e-6)
+    np.testing.assert_allclose(found[1, 8:], 0, atol=2e-3)
+    assert (found[0] == 0).all()
+
+
+def test_views_that_lack_a_channel_are_not_scored():
+    missing = np.zeros((60, 5), bool)
+    missing[:10, 4] = True
+    rng = np.random.default_rng(0)
+    held = Held(rng.standard_normal((60, 5, 16, 16)).astype(np.float32), missing=missing)
+    columns = {"f_ex": rng.uniform(0.1, 0.9, 60), "mstar": 10 ** rng.uniform(10, 11, 60)}
+    catalogue = Catalogue(columns, np.arange(60), np.asarray("a"), maps=held)
+    found = evaluate(Bundle(small("maps"), {"domains": ["b"]}), catalogue)
+    assert found.scores.ids.tolist() == [str(k) for k in range(10, 60)]
+    found = evaluate(Bundle(small("maps", seen=("mass",)), {"domains": ["b"]}), catalogue)
+    assert len(found.scores) == 60

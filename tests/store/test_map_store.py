@@ -21,6 +21,7 @@ from made_galaxies import SMALL, Broken, Made
 
 from galineage import atomic
 from galineage.errors import ConfigError, DataError, FileFormatError, TrainingError
+from galineage.galaxy import Catalogue, Skip
 from galineage.lock import locked
 from galineage.store.map_store import MapStore
 from galineage.store.prepare import prepare
@@ -304,3 +305,63 @@ def test_a_store_of_skipped_galaxies_only_is_a_store(tmp_path):
     assert len(found) == 0
     assert {one["reason"] for one in found.skipped} == {"the source did not give it"}
     assert json.loads((Path(tmp_path) / "parts" / "made-099" / "done.json").read_text())["shards"] == 2
+
+
+class Elsewhere(Made):
+    """The same numbers in another domain or snapshot."""
+
+    def __init__(self, domain, snapshot, shift):
+        super().__init__(6)
+        self.domain, self.snapshot, self.shift = domain, snapshot, shift
+
+    def catalogue(self):
+        found = super().catalogue()
+        columns = {"f_ex": np.asarray(found["f_ex"]) + self.shift}
+        if self.snapshot is not None:
+            columns["snapshot"] = np.full(self.count, self.snapshot)
+        return Catalogue(columns, found.ids, np.full(self.count, self.domain), None)
+
+    def galaxies(self, ids):
+        for item in super().galaxies(ids):
+            plain = isinstance(item, Skip)
+            yield item if plain else replace(item, domain=self.domain, snapshot=self.snapshot, root=None)
+
+
+def test_views_know_their_galaxies_whatever_snapshots_there_are(tmp_path):
+    for domain, snapshot, shift in (("first", 99, 0.0), ("second", None, 0.01), ("first", 91, 0.02)):
+        build(tmp_path / "store", Elsewhere(domain, snapshot, shift))
+    store = MapStore(tmp_path / "store")
+    for domain in (None, "first", "second"):
+        views = store.views(domain)
+        rows = views.maps.rows
+        np.testing.assert_array_equal(views["f_ex"], store.truth("f_ex")[rows])
+        assert views.ids.tolist() == [store.rows[k]["id"] for k in rows]
+        assert len(store.galaxies(domain)) * 3 == len(views)
+        if domain == "second":  # each galaxy is its own; views of one are kept together
+            assert len(set(views.root)) == len(store.galaxies(domain))
+        else:  # the same galaxy may be there at two times, under two numbers
+            assert views.root is None
+
+
+def test_one_number_for_two_galaxies_is_refused(tmp_path):
+    source = Made(4)
+    twice = source.catalogue().select(np.array([0, 1, 1]))
+    with pytest.raises(DataError, match="occurs twice"):
+        prepare(source, twice, tmp_path, SMALL, progress=False)
+
+
+def test_the_checksum_is_that_of_a_domain_and_knows_the_truth(tmp_path):
+    for domain, shift in (("first", 0.0), ("second", 0.01)):
+        build(tmp_path / "store", Elsewhere(domain, 99, shift))
+    store = MapStore(tmp_path / "store")
+    marks = [store.views(domain).meta["sha256"] for domain in (None, "first", "second")]
+    assert len(set(marks)) == 3
+    assert marks[1] == store.galaxies("first").meta["sha256"]
+    (card,) = (tmp_path / "store").glob("parts/second-099/shards/000000/card.json")
+    told = json.loads(card.read_text())
+    told["rows"][0]["truth"]["f_ex"] += 0.1
+    card.write_text(json.dumps(told))
+    again = MapStore(tmp_path / "store")
+    assert again.views("first").meta["sha256"] == marks[1]
+    assert again.views("second").meta["sha256"] != marks[2]
+    assert again.digest != store.digest

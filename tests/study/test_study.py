@@ -55,6 +55,8 @@ def test_the_report_holds_every_kind_of_figure(finished, study):
     several = {"widths", "target-errors", "never", "relation-of-two", "joint"}
     # those of several ways to cross are drawn in test_transfer_study.py
     several |= {"ladder", "error-bars"}
+    # those of networks for maps are drawn in test_map_study.py
+    several |= {"umap", "attribution"}
     assert {entry.kind for entry in study.figures} == set(KINDS) - several - {"toy-relations"}
     for entry in study.figures:
         if entry.kind not in ("diagnostics", "accuracy", "published"):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+
 import h5py
 import numpy as np
 import pytest
 
+from galineage.errors import FileFormatError
 from galineage.sources import open_source
 from galineage.store.map_store import MapStore
+from galineage.study.jobs import map_store
+from galineage.study.spec import DomainSpec
 from galineage.study.universe import Box, make_universe
 
 BOXES = (Box("toy-a", "tng", 10, 300, 1), Box("toy-b", "eagle", 10, 300, 2))
@@ -60,3 +65,15 @@ def test_a_store_without_a_domain_says_so(universe):
     with pytest.raises(Exception, match="no galaxy of toy-c"):
         store.galaxies("toy-c")
     assert isinstance(store, MapStore)
+
+
+def test_a_study_takes_whole_stores_only_and_sees_them_grow(universe, tmp_path):
+    shutil.copytree(universe[1] / "maps", tmp_path / "maps")
+    domain = DomainSpec("toy-a", "toy-a.ecsv", "galineage", maps="maps")
+    assert len(map_store(domain, tmp_path)) == len(universe[0])
+    (shard,) = (tmp_path / "maps").glob("parts/toy-a-*/shards/000000")
+    shard.rename(tmp_path / "kept")
+    with pytest.raises(FileFormatError, match="toy-a-099"):
+        map_store(domain, tmp_path)
+    (tmp_path / "kept").rename(shard)
+    assert len(map_store(domain, tmp_path)) == len(universe[0])

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +15,7 @@ from galineage.errors import ConfigError, DataError, TrainingError
 from galineage.galaxy import Catalogue
 from galineage.models import make_estimator
 from galineage.models.map_inputs import MapInputs
+from galineage.store.splits import split_labels
 from galineage.training import MapTrainConfig, map_loop, train
 from galineage.training.map_loop import fit_map_network
 
@@ -196,3 +201,23 @@ def test_settings_are_checked():
     assert (published.learning_rate, published.batch_size, published.max_epochs, published.turns) == (
         1e-3, 128, 500, False,
     )  # fmt: skip
+
+
+def test_whoever_stops_while_the_last_ones_wait_is_not_held_up():
+    """All that is left has been read, and the queue is full: the reading thread must not wait for ever."""
+    inputs = MapInputs.of(views())
+    batches = inputs.batches(torch.arange(120), 30)  # one is taken, three wait, and the end of them finds no room
+    next(batches)
+    time.sleep(0.3)
+    closing = threading.Thread(target=batches.close, daemon=True)
+    closing.start()
+    closing.join(10)
+    assert not closing.is_alive()
+
+
+def test_views_of_a_galaxy_stay_together_even_by_row():
+    """R16."""
+    catalogue = views()
+    labels = split_labels(catalogue, "row")
+    assert len(set(labels)) == 60
+    assert len(set(split_labels(replace(catalogue, maps=None), "row"))) == 120

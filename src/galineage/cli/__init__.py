@@ -153,7 +153,7 @@ def _add_train(group: _Group) -> None:
     )
     train.add_argument("--model", default="mdn", help=f"{_MODELS} (default: %(default)s)")
     train.add_argument("--members", type=int, help="networks in the ensemble (default: 5; pool: 5 per subset)")
-    train.add_argument("--epochs", type=int, help="longest training (default: 500; on maps 60)")
+    train.add_argument("--epochs", type=int, help="longest training (default: the model's own, mdn 500, maps 60)")
     train.add_argument("--channels", nargs="+", metavar="CHANNEL", help="maps that a map network sees (default: all)")
     train.add_argument("--aperture", type=float, help="radius in r_half that a map network sees (default: everything)")
     train.add_argument("--seed", type=int, default=0, help="of weights, splits and batches (default: %(default)s)")

@@ -30,7 +30,7 @@ def demo(options: Namespace) -> None:
     if options.small:
         study, galaxies = study.smaller(epochs=40, folds=2, members=3), 500
     boxes = [
-        Box(domain.name, layout, galaxies, stars=6000, seed=seed)
+        Box(domain.name, layout, galaxies, stars=4000, seed=seed)
         for seed, (domain, layout) in enumerate(zip(study.domains, ("tng", "eagle"), strict=True), 1)
     ]
     make_universe(boxes, out / "data", workers=options.workers or 2, say=_say)
@@ -96,7 +96,7 @@ def train(options: Namespace) -> None:
     config = recommended_config(options.model)
     maps = isinstance(config, MapTrainConfig)
     features = options.features or (() if maps else DEFAULT_FEATURES)
-    catalogue = _read(options, only=(*features, *options.target, "mstar"))
+    catalogue = _read(options, only=(*features, *options.target, "mstar"), maps=maps)
     out = Path(options.out)
     scratch = out.with_name(out.name + ".training")
     bundle = train_model(
@@ -175,7 +175,8 @@ def predict(options: Namespace) -> None:
 
     format_of(options.out)
     bundle = load(options.bundle)
-    catalogue = _read(options, only=bundle.estimator.features, keep_missing=True)
+    estimator = bundle.estimator
+    catalogue = _read(options, only=estimator.features, keep_missing=True, maps=estimator.sees_maps)
     table = predict_table(bundle, catalogue, progress=True)
     write_table(table, options.out)
     print(f"{len(table)} predictions in {options.out}")
@@ -193,7 +194,8 @@ def evaluate(options: Namespace) -> None:
     from galineage.study.report import report as write_page
 
     bundle = load(options.bundle)
-    catalogue = _read(options, only=(*bundle.estimator.features, *bundle.estimator.targets, "mstar"))
+    estimator = bundle.estimator
+    catalogue = _read(options, only=(*estimator.features, *estimator.targets, "mstar"), maps=estimator.sees_maps)
     found = evaluate_model(bundle, catalogue, progress=True)
     print(found)
     out = Path(options.out)
@@ -210,8 +212,12 @@ def calibrate(options: Namespace) -> None:
     if options.for_mapping and not options.meant_for:
         raise ConfigError("--for-mapping says how to read the table of --for, which is not given")
     bundle = load(options.bundle)
-    features = bundle.estimator.features
-    catalogue = _read(options, only=(*features, *bundle.estimator.targets)).complete(
+    features, maps = bundle.estimator.features, bundle.estimator.sees_maps
+    if options.meant_for and maps:
+        raise ConfigError(
+            "--for compares features, and a network for maps looks at maps", advice="calibrate it without --for"
+        )
+    catalogue = _read(options, only=(*features, *bundle.estimator.targets), maps=maps).complete(
         (*features, *bundle.estimator.targets)
     )
     weights, name = None, ""
@@ -248,7 +254,7 @@ def inspect(options: Namespace) -> None:
     if options.galaxy is not None or is_snapshot(thing):
         draw_galaxy(options)
         return
-    if thing.is_dir():
+    if thing.is_dir() and not _is_store(thing):
         from galineage.models.bundle import card_text, load
 
         print(card_text(load(thing)))
@@ -265,9 +271,11 @@ def inspect(options: Namespace) -> None:
         print(f"figure: {options.figure}")
 
 
-def _read(options: Namespace, *, only: Iterable[str] | None = None, keep_missing: bool = False) -> Catalogue:
-    if (Path(options.table) / "store.json").is_file():
-        return _views(options)
+def _read(
+    options: Namespace, *, only: Iterable[str] | None = None, keep_missing: bool = False, maps: bool = False
+) -> Catalogue:
+    if _is_store(options.table):
+        return _of_store(options, maps=maps)
     from galineage.sources import open_source
 
     source = open_source(options.table, options.mapping)
@@ -277,13 +285,27 @@ def _read(options: Namespace, *, only: Iterable[str] | None = None, keep_missing
     return catalogue
 
 
-def _views(options: Namespace) -> Catalogue:
-    """Take the views of a map store, of one domain if --rows names it."""
+def _is_store(path: str | Path) -> bool:
+    return (Path(path) / "store.json").is_file()
+
+
+def _of_store(options: Namespace, *, maps: bool) -> Catalogue:
+    """Take the views of a map store, or its galaxies if no maps are wanted; of one domain if --rows names it."""
     from galineage.store.map_store import MapStore
 
-    views = MapStore(options.table).views(options.rows)
-    print(f"{len(views)} views of {len(set(views.ids.tolist()))} galaxies from {options.table}", flush=True)
-    return views
+    if options.mapping:
+        raise ConfigError("--mapping says how to read a table, and this is a map store", where=str(options.table))
+    store = MapStore(options.table)
+    found = store.views(options.rows) if maps else store.galaxies(options.rows)
+    views = f"{len(found)} views of " if maps else ""
+    galaxies = len(set(zip(found.domain.tolist(), found.ids.tolist(), strict=True)))
+    print(f"{views}{galaxies} galaxies from {options.table}", flush=True)
+    if store.unfinished:
+        parts = ", ".join(sorted(store.unfinished))
+        print(
+            f"note: {parts} is not finished, and galaxies are missing; `galineage prepare` goes on with it", flush=True
+        )
+    return found
 
 
 def _write_skips(catalogue: Catalogue, beside: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,12 @@ def prepare(options: Namespace) -> None:
     source = _traced(options.snapshots, options)
     selection = Selection(mstar_min=options.mstar_min, f_ex_min=options.f_ex_min, f_ex_max=options.f_ex_max)
     catalogue = source.catalogue(selection)
+    if "f_ex" not in catalogue and (options.f_ex_min > 0 or options.f_ex_max < float("inf")):
+        raise ConfigError(
+            "--f-ex-min and --f-ex-max need the fractions before stars are read, and no catalogue tells them",
+            where=source.name,
+            advice="prepare all galaxies, and select by the truth in the store's table",
+        )
     print(f"{len(catalogue)} galaxies of {source.name}, {len(catalogue.skipped)} left out by the selection", flush=True)
     if options.limit:
         catalogue = catalogue.select(np.arange(min(options.limit, len(catalogue))))
@@ -62,13 +69,20 @@ def prepare(options: Namespace) -> None:
         store = make_store(source, catalogue, options.out, config, executor=executor, workers=options.workers or 2)
     print(f"{len(store)} maps of {len({(row['domain'], row['id']) for row in store.rows})} galaxies in {options.out}")
     if any(row["domain"] == source.domain for row in store.rows):
-        table = Path(options.out) / f"{source.domain}.ecsv"
-        write_catalogue(store.galaxies(source.domain), table)
-        print(f"what was measured on their stars, and the truth: {table} (read it with --mapping galineage)")
+        table = Path(options.out) / (re.sub(r"[^A-Za-z0-9_.-]", "_", source.domain) + ".ecsv")
+        try:
+            write_catalogue(store.galaxies(source.domain), table)
+            print(f"what was measured on their stars, and the truth: {table} (read it with --mapping galineage)")
+        except DataError as error:  # the maps are there all the same
+            print(f"note: no table of galaxies was written: {error}")
     if store.skipped:
         path = Path(options.out) / "skipped.ecsv"
         _write_skipped(store.skipped, path)
         print(f"{len(store.skipped)} galaxies were skipped; reasons in {path}")
+    if not isinstance(config.views, int):
+        mine = [row for row in store.rows if row["domain"] == source.domain]
+        if unknown := len({row["id"] for row in mine if row["truth"].get("f_ex") is None}):
+            print(f"note: the f_ex of {unknown} galaxies is unknown: they got the fewest views of the table")
     _tell_doubts(store)
 
 

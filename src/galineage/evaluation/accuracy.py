@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -170,11 +170,11 @@ def compute(
             (scores.p025 <= scores.truth) & (scores.truth <= scores.p975),
         ]
     )
-    value, error = _measure(columns, n_boot, seed)
+    value, error = _measure(columns, n_boot, seed, scores.ids)
     binned = []
     for along, bins in (("truth", truth_bins), ("mstar", mass_bins)):
         x = abscissa(scores, along)  # type: ignore[arg-type]
-        binned.append(_in_bins(columns, along, x, bin_edges(x, bins), n_boot, seed))  # type: ignore[arg-type]
+        binned.append(_in_bins(columns, along, x, bin_edges(x, bins), n_boot, seed, scores.ids))  # type: ignore[arg-type]
     return Accuracy(
         values=MappingProxyType({name: (float(value[i]), float(error[i])) for i, name in enumerate(METRICS)}),
         by_truth=binned[0],
@@ -259,18 +259,20 @@ def _statistics(columns: Array) -> Array:
     )
 
 
-def _measure(columns: Array, n_boot: int, seed: int) -> tuple[Array, Array]:
-    replicates = bootstrap(lambda *parts: _statistics(np.stack(parts)), *columns, n_boot=n_boot, seed=seed)
+def _measure(columns: Array, n_boot: int, seed: int, ids: NDArray[Any]) -> tuple[Array, Array]:
+    replicates = bootstrap(
+        lambda *parts: _statistics(np.stack(parts)), *columns, n_boot=n_boot, seed=seed, galaxies=ids
+    )
     return _statistics(columns), spread(replicates, columns.shape[1])
 
 
-def _in_bins(columns: Array, along: Along, x: Array, edges: Array, n_boot: int, seed: int) -> Binned:
+def _in_bins(columns: Array, along: Along, x: Array, edges: Array, n_boot: int, seed: int, ids: NDArray[Any]) -> Binned:
     which = assign(x, edges)
     k = len(edges) - 1
     n = np.bincount(which[which >= 0], minlength=k)
     value, error = np.full((2, len(METRICS), k), np.nan)
     for i in np.flatnonzero(n >= MIN_COUNT):
-        value[:, i], error[:, i] = _measure(columns[:, which == i], n_boot, seed + 1 + int(i))
+        value[:, i], error[:, i] = _measure(columns[:, which == i], n_boot, seed + 1 + int(i), ids[which == i])
     return Binned(along, edges, n, MappingProxyType({name: (value[i], error[i]) for i, name in enumerate(METRICS)}))
 
 

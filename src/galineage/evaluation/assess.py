@@ -69,7 +69,7 @@ def evaluate(bundle: Bundle, catalogue: Catalogue, *, seed: int = 0, progress: b
         A trained model.
     catalogue : Catalogue
         Test galaxies with the model's features, its targets and ``mstar``; rows in which one is missing are left out,
-        but for what a galaxy without a major merger cannot have.
+        but for what a galaxy without a major merger cannot have. So are views that lack a channel which it sees.
     seed : int
         Of bootstrap, posterior samples and reference points.
     progress : bool
@@ -88,6 +88,7 @@ def evaluate(bundle: Bundle, catalogue: Catalogue, *, seed: int = 0, progress: b
     estimator = bundle.estimator
     needed = dict.fromkeys([*needed_fields(estimator), "mstar"])
     usable = catalogue.complete(needed)
+    usable = usable.select(estimator.usable(usable))
     if not len(usable):
         raise DataError(
             "no galaxy has all of the inputs, the truth and the stellar mass",

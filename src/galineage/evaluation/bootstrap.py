@@ -23,7 +23,13 @@ N_BOOT = 200
 _CHUNK = 2_000_000
 
 
-def bootstrap(statistic: Callable[..., Array], *arrays: Array, n_boot: int = N_BOOT, seed: int = 0) -> Array:
+def bootstrap(
+    statistic: Callable[..., Array],
+    *arrays: Array,
+    n_boot: int = N_BOOT,
+    seed: int = 0,
+    galaxies: NDArray[Any] | None = None,
+) -> Array:
     """Evaluate a statistic on resampled galaxies (Efron 1979).
 
     Parameters
@@ -37,6 +43,9 @@ def bootstrap(statistic: Callable[..., Array], *arrays: Array, n_boot: int = N_B
         Number of resamples.
     seed : int
         Seed of the generator.
+    galaxies : array (n,), optional
+        Whose row each is: rows of one galaxy, such as its views, are drawn together, until there are n rows. Default:
+        each row is a galaxy.
 
     Returns
     -------
@@ -59,10 +68,33 @@ def bootstrap(statistic: Callable[..., Array], *arrays: Array, n_boot: int = N_B
     rng = np.random.default_rng(seed)
     step = max(1, _CHUNK // n)
     parts = []
+    together = None if galaxies is None else _members(galaxies)
     for start in range(0, n_boot, step):
-        rows = rng.integers(0, n, size=(min(step, n_boot - start), n))
+        shape = min(step, n_boot - start), n
+        rows = rng.integers(0, n, size=shape) if together is None else _drawn(together, shape, rng)
         parts.append(statistic(*(array[rows] for array in arrays)))
     return np.concatenate(parts)
+
+
+def _members(galaxies: NDArray[Any]) -> list[NDArray[np.int64]] | None:
+    """Rows of each galaxy; None if each has one."""
+    _, label, counts = np.unique(galaxies, return_inverse=True, return_counts=True)
+    if counts.max() == 1:
+        return None
+    return np.split(np.argsort(label, kind="stable"), np.cumsum(counts)[:-1])
+
+
+def _drawn(together: list[NDArray[np.int64]], shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw galaxies with all of their rows, for each replicate as many as it takes; rows of ``shape``."""
+    out = np.empty(shape, dtype=np.int64)
+    for line in out:
+        filled = 0
+        while filled < len(line):
+            chosen = rng.integers(0, len(together), size=len(together))
+            rows = np.concatenate([together[k] for k in chosen])[: len(line) - filled]
+            line[filled : filled + len(rows)] = rows
+            filled += len(rows)
+    return out
 
 
 def spread(replicates: Array, n: int) -> Array:

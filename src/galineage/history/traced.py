@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
     from galineage.trees import Tree
 
 __all__ = ["TracedEagle", "Trees"]
+
+
+UNLISTED = 0.01
+"""Largest part of a galaxy's stars whose birth may be unknown: their mass goes to the ex-situ fraction."""
+
+_READING = threading.Lock()
 
 
 class Trees(Protocol):
@@ -116,7 +123,17 @@ class TracedEagle:
         if galaxy.stars.ids is None:
             raise DataError("its stars have no identifiers, and births go by those")
         tree, row = _export(str(self.export), self.domain).branch(galaxy.id)
-        snapshot, host = _births(str(self.births)).of(galaxy.stars.ids)
+        with _READING:  # one thread reads the table, the others wait for it
+            births = _births(str(self.births))
+        snapshot, host = births.of(galaxy.stars.ids)
+        unlisted = float(np.mean(snapshot < 0))
+        if unlisted > UNLISTED:
+            raise DataError(
+                f"where {100 * unlisted:.3g} % of its stars were born is not told",
+                where=str(self.births),
+                expected=f"all but {100 * UNLISTED:g} %: a star of unknown birth counts as accreted",
+                advice="make the table of births from the snapshots of this very run",
+            )
         accreted: NDArray[np.bool_] = classify(tree, row, snapshot, host)
         fraction = ex_situ_fraction(galaxy.stars.mass, accreted)
         return replace(galaxy, stars=replace(galaxy.stars, ex_situ=accreted), truth={**galaxy.truth, "f_ex": fraction})

@@ -164,7 +164,7 @@ class Estimator(nn.Module, ABC):
     def likeness(self, inputs: Inputs) -> NDArray[np.float64]:
         """Return the numbers (n, k), any unit, by which galaxies are compared with the training galaxies.
 
-        Features as they are; of a network that sees maps what its last layer sees.
+        Features as they are; of a network that sees maps, how these look in rings.
         """
         return np.asarray(inputs, dtype=np.float64)
 

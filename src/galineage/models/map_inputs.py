@@ -90,11 +90,13 @@ class MapInputs:
         """
         if self.nbytes > most:
             return False
-        parts = [
-            torch.from_numpy(np.asarray(self.maps.read(np.arange(k, min(k + _PIECE, len(self)))), dtype=np.float16))
-            for k in range(0, len(self), _PIECE)
-        ]
-        self._held = torch.cat(parts).to(device)
+        shape = self.maps.read(np.arange(min(1, len(self)))).shape[1:]
+        # filled in place, so that they are never there twice
+        held = torch.empty((len(self), *shape), dtype=torch.float16, device=device)
+        for k in range(0, len(self), _PIECE):
+            part = self.maps.read(np.arange(k, min(k + _PIECE, len(self))))
+            held[k : k + _PIECE] = torch.from_numpy(np.asarray(part, dtype=np.float16))
+        self._held = held
         self.features = self.features.to(device)
         return True
 
@@ -132,18 +134,12 @@ class MapInputs:
         def read() -> None:
             try:
                 for rows in pieces:
-                    item = rows, self.take(rows)
-                    while not stop.is_set():
-                        try:
-                            ready.put(item, timeout=0.1)
-                            break
-                        except queue.Full:
-                            continue
                     if stop.is_set():
                         return
-                ready.put(None)
+                    _hand_over((rows, self.take(rows)), ready, stop)
+                _hand_over(None, ready, stop)
             except BaseException as error:
-                ready.put(error)
+                _hand_over(error, ready, stop)
 
         thread = threading.Thread(target=read, daemon=True)
         thread.start()
@@ -155,6 +151,16 @@ class MapInputs:
         finally:
             stop.set()
             thread.join()
+
+
+def _hand_over(item: Any, ready: queue.Queue[Any], stop: threading.Event) -> None:
+    """Wait for room, unless whoever takes them has gone."""
+    while not stop.is_set():
+        try:
+            ready.put(item, timeout=0.1)
+            return
+        except queue.Full:
+            continue
 
 
 def turned(maps: Tensor, codes: Tensor) -> Tensor:

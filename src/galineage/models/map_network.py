@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,7 +19,6 @@ from galineage.models.map_inputs import MapInputs
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
     from torch.distributions import Distribution
 
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
 __all__ = ["MapNetwork"]
 
 _BATCH = 256
+_RINGS = (0.0, 0.125, 0.25, 0.375, 0.5, 0.75)
+"""Inner radii of the rings by which galaxies are compared, in half widths of a map."""
+_MOST_WINDOW = 2**26
+_SMALL = 150_000
+"""Weights of the small encoder, at least."""
 
 
 class MapNetwork(Estimator):
@@ -108,6 +114,8 @@ class MapNetwork(Estimator):
 
     def _check(self) -> None:
         require_counts(pixels=self.pixels)
+        if not 0 < self.half_width < np.inf:
+            raise ConfigError(f"half_width is {self.half_width} r_half", expected="above 0")
         if not self.channels or len(set(self.channels)) < len(self.channels):
             raise ConfigError(f"channels are {self.channels}", expected="one or more, each once")
         if not self.seen or not set(self.seen) <= set(self.channels):
@@ -243,14 +251,36 @@ class MapNetwork(Estimator):
 
     @torch.no_grad()
     def likeness(self, inputs: Any) -> NDArray[np.float64]:
-        """Return what the last layer of the first member sees (n, width + d), no unit; see `Estimator.likeness`."""
-        parts = [self._encoded(0, inputs[k : k + _BATCH], precise=True) for k in range(0, len(inputs), _BATCH)]
+        """Return how maps look in rings (n, k), by which galaxies are compared; see `Estimator.likeness`.
+
+        Mean and standard deviation of every channel that is seen in rings of growing width, no unit, then the features.
+        Not what the network's layers make of them: these are trained to leave out whatever does not help, and told real
+        galaxies from toys worse than this does (docs/howto/map_networks.md).
+        """
+        rings = self._rings()
+        parts = []
+        for start in range(0, len(inputs), _BATCH):
+            maps, features = self.split(inputs[start : start + _BATCH].cpu())
+            shown = maps[:, [self.channels.index(name) for name in self.seen]]
+            mean = torch.einsum("ncyx,ryx->ncr", shown, rings)
+            square = torch.einsum("ncyx,ryx->ncr", shown**2, rings)
+            spread = (square - mean**2).clamp_min(0).sqrt()
+            parts.append(torch.cat([mean.flatten(1), spread.flatten(1), features], dim=1))
         return torch.cat(parts).double().numpy()
+
+    def _rings(self) -> Tensor:
+        """Return for each ring the weight of each pixel (r, s, s): together 1; none outside of the aperture."""
+        place = (torch.arange(self.pixels) + 0.5) * (2 / self.pixels) - 1
+        radius = torch.hypot(place[:, None], place[None, :])
+        inside = self.window.cpu().amax(dim=0) > 0
+        edges = [*_RINGS, torch.inf]
+        found = [(radius >= low) & (radius < high) & inside for low, high in itertools.pairwise(edges)]
+        return torch.stack([ring / ring.sum() for ring in found if bool(ring.any())])
 
     @property
     def likeness_width(self) -> int:
         """How many numbers `likeness` gives for a galaxy."""
-        return int(self._part(0, "last").in_features)
+        return 2 * len(self.seen) * len(self._rings()) + len(self.features)
 
     def last_convolution(self, context: Tensor, member: int = 0) -> Tensor:
         """Return a member's last convolution's output, flattened (n, k), no unit: what Fig. 12 of the paper maps."""
@@ -277,10 +307,17 @@ class MapNetwork(Estimator):
 
     @classmethod
     def count_numbers(cls, settings: Mapping[str, Any]) -> int:
-        """Count the weights of the published encoder's largest layer, which grows with the pixels; others are small."""
-        pixels = int(settings.get("pixels", 128))
-        large = 512 * 64 * (pixels // 8) ** 2 if settings.get("encoder") in ("table-a2", "code") else 0
-        return int(settings.get("members", 1)) * large
+        """Count roughly the weights that settings ask for.
+
+        Those of the first convolutions, which grow with the channels, and of the published encoder's largest layer,
+        which grows with the pixels. A window of more than `_MOST_WINDOW` numbers is no weight, and counts as too many.
+        """
+        pixels, channels = int(settings.get("pixels", 128)), len(settings.get("channels") or range(5))
+        if channels * pixels**2 > _MOST_WINDOW:
+            return channels * pixels**2 * _SMALL
+        published = settings.get("encoder") in ("table-a2", "code")
+        one = 512 * 64 * (pixels // 8) ** 2 if published else _SMALL
+        return int(settings.get("members", 5)) * (one + 600 * channels)
 
     def count_parameters(self, *, trainable: bool = False) -> int:
         """Count the numbers of one member; running statistics count too unless ``trainable``."""

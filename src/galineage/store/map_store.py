@@ -75,6 +75,7 @@ class MapStore:
         counts = [len(shard.rows) for shard in self._shards]
         self._start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         self._checked: set[int] = set()
+        self._digests: dict[str | None, str] = {}
 
     def _add(self, part: Path) -> None:
         try:
@@ -152,9 +153,14 @@ class MapStore:
         first: dict[tuple[str, Any, str], dict[str, Any]] = {}
         for row in self.rows:
             if domain in (None, row["domain"]):
-                first.setdefault((row["domain"], row["snapshot"], row["id"]), row)
+                first.setdefault(_name(row), row)
         if not first:
-            raise DataError(f"the store has no galaxy of {domain or 'any domain'}", where=str(self.path))
+            known = sorted({str(row["domain"]) for row in self.rows})
+            raise DataError(
+                f"the store has no galaxy of {domain or 'any domain'}",
+                where=str(self.path),
+                expected=", ".join(known) or "galaxies: see its skip list",
+            )
         every = [_known(row) for row in first.values()]
         columns = {}
         for name in (name for name in FIELDS if all(name in one for one in every)):
@@ -167,13 +173,15 @@ class MapStore:
             ids=np.array([one for *_, one in first], dtype=str),
             domain=np.array([one for one, *_ in first], dtype=str),
             root=None if None in roots else np.array(roots, dtype=str),
-            meta={"file": str(self.path)},
+            meta={"file": str(self.path), "sha256": self._digest(domain)},
         )
 
     def views(self, domain: str | None = None) -> Catalogue:
         """Return the views as a catalogue with maps, a row each: what a network for maps learns from.
 
-        Columns are those of `galaxies`; identifiers repeat, and views of one galaxy share its root.
+        Columns are those of `galaxies`; identifiers repeat, and views of one galaxy share its root. Where roots are
+        unknown each galaxy is its own, unless there are several snapshots of a domain: a galaxy at two of them has two
+        identifiers, so ``root`` is None then.
 
         Parameters
         ----------
@@ -186,11 +194,13 @@ class MapStore:
             If there is none.
         """
         galaxies = self.galaxies(domain)
-        place = {key: k for k, key in enumerate(zip(galaxies.domain, galaxies.ids, _snapshots(galaxies), strict=True))}
         rows = np.array([k for k, row in enumerate(self.rows) if domain in (None, row["domain"])], dtype=np.int64)
-        names = [(self.rows[k]["domain"], self.rows[k]["id"], self.rows[k]["snapshot"] or 0) for k in rows]
+        names = [_name(self.rows[k]) for k in rows]
+        place = {name: k for k, name in enumerate(dict.fromkeys(names))}  # the order of `galaxies`
         found = galaxies.select(np.array([place[name] for name in names], dtype=np.int64))
-        root = found.root if found.root is not None else self.groups[rows]
+        times = {name[:2] for name in place}
+        alone = len(times) == len({domain for domain, _ in times})
+        root = self.groups[rows] if found.root is None and alone else found.root
         return replace(found, root=root, maps=StoredMaps(self, rows))
 
     def truth(self, name: str) -> NDArray[np.float64]:
@@ -274,10 +284,18 @@ class MapStore:
             for name, known in shard.files.items()
         }
 
-    @cached_property
+    @property
     def digest(self) -> str:
-        """Checksum of all arrays together."""
-        return hashlib.sha256(json.dumps(self.checksums, sort_keys=True).encode()).hexdigest()
+        """Checksum of all arrays, and of what is known of each row."""
+        return self._digest(None)
+
+    def _digest(self, domain: str | None) -> str:
+        """Checksum of all shards, or of those with maps of a domain."""
+        if domain not in self._digests:
+            mine = [s for s in self._shards if domain is None or any(row["domain"] == domain for row in s.rows)]
+            told = [[dict(shard.files), [dict(row) for row in shard.rows]] for shard in mine]
+            self._digests[domain] = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        return self._digests[domain]
 
     @cached_property
     def groups(self) -> NDArray[Any]:
@@ -318,8 +336,9 @@ class MapStore:
             yield chosen, self.read(chosen, kind)
 
 
-def _snapshots(galaxies: Catalogue) -> list[int]:
-    return galaxies["snapshot"].tolist() if "snapshot" in galaxies else [0] * len(galaxies)
+def _name(row: dict[str, Any]) -> tuple[str, Any, str]:
+    """Return what tells a galaxy from every other one: numbers begin again in each domain and snapshot."""
+    return row["domain"], row["snapshot"], row["id"]
 
 
 @dataclass(frozen=True)

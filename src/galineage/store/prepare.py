@@ -94,7 +94,7 @@ def prepare(
     ConfigError
         If the store or this part of it was made with other settings or galaxies; says which.
     DataError
-        If there is no galaxy.
+        If there is no galaxy, or one identifier occurs twice.
     FileFormatError
         If something cannot be written. What was finished stays.
     TrainingError
@@ -104,6 +104,13 @@ def prepare(
     root = Path(out)
     if not len(catalogue):
         raise DataError("there is no galaxy to make maps of", where=source.name)
+    if len(set(map(str, catalogue.ids))) < len(catalogue):
+        raise DataError(
+            "an identifier occurs twice in the catalogue",
+            where=source.name,
+            expected="each galaxy once",
+            advice="prepare one snapshot at a time, into the same folder",
+        )
     with locked(root):
         part, plan = _plan(root, source, catalogue, config)
         numbers = range(-(-len(plan["ids"]) // config.galaxies_per_shard))

@@ -25,7 +25,7 @@ def split_labels(catalogue: Catalogue, by: str = "root") -> NDArray[Any]:
         n galaxies.
     by : {"root", "row"}
         ``root``: the z=0 descendant. ``row``: every row for itself, as published in 2023; it leaks when several
-        snapshots of a galaxy are present.
+        snapshots of a galaxy are present. Views of one galaxy stay together all the same.
 
     Returns
     -------
@@ -37,7 +37,9 @@ def split_labels(catalogue: Catalogue, by: str = "root") -> NDArray[Any]:
         If roots are asked for and unknown.
     """
     if by == "row":
-        return np.arange(len(catalogue))
+        if catalogue.maps is None:
+            return np.arange(len(catalogue))
+        return np.char.add(np.char.add(catalogue.domain.astype(str), ":"), catalogue.ids.astype(str))
     if by != "root":
         raise ConfigError(f"split is {by!r}", expected="root or row")
     if catalogue.root is None:

@@ -201,18 +201,27 @@ def map_store(domain: DomainSpec, data: Path) -> MapStore:
     ConfigError
         If the study names none.
     FileFormatError
-        If there is none at that place.
+        If there is none at that place, or it is not finished: some of its galaxies would not be there.
     """
     if not domain.maps:
         raise ConfigError(
             f"domain {domain.name} has no maps",
             advice="prepare a store (`galineage prepare`), and name its folder as maps = ... in the study",
         )
-    return _store(Path(data) / domain.maps)
+    path = Path(data) / domain.maps
+    store = _store(path, tuple(_state(card) for card in sorted(path.glob("parts/*/shards/*/card.json"))))
+    if store.unfinished:
+        raise FileFormatError(
+            f"parts of the map store are not finished: {', '.join(sorted(store.unfinished))}",
+            where=str(path),
+            advice="run `galineage prepare` again with the same arguments: it makes what is missing",
+        )
+    return store
 
 
 @lru_cache(maxsize=4)
-def _store(path: Path) -> MapStore:
+def _store(path: Path, cards: tuple[tuple[Path, int, int], ...]) -> MapStore:
+    del cards  # a store that has grown is another one
     return MapStore(path)
 
 
@@ -228,20 +237,13 @@ def identity(study: Study, job: Job, data: Path) -> str:
     domains = [study.domain(name) for name in experiment.domains]
     tables = [item for item in domains if not item.toy]
     targets = study.targets(experiment, model)
-    estimator = make_estimator(
-        model.preset,
-        experiment.inputs(model),
-        targets,
-        members=model.members,
-        seed=study.seed,
-        **model.options,
-    )
+    given = [model.preset, experiment.inputs(model), targets, model.members, study.seed, dict(model.options)]
     spec = {
         "job": asdict(job),
         "experiment": {key: value for key, value in asdict(experiment).items() if key not in _ELSEWHERE},
         # only what learns from several domains depends on which of them are left out
         **({"siblings": experiment.siblings} if experiment.siblings and model.adaptation == "sources" else {}),
-        "estimator": [estimator.kind, estimator.settings()],
+        "estimator": _estimator(json.dumps(given)),
         "adaptation": [model.adaptation, *((name, dict(TESTED[name])) for name in model.variants)],
         "training": asdict(experiment.config(model, study.seed)),
         "domains": [asdict(domain) for domain in domains],
@@ -254,6 +256,14 @@ def identity(study: Study, job: Job, data: Path) -> str:
         "versions": [__version__, torch.__version__],
     }
     return hashlib.sha256(json.dumps(spec, sort_keys=True, default=str).encode()).hexdigest()
+
+
+@lru_cache(maxsize=256)
+def _estimator(given: str) -> list[Any]:
+    """Kind and settings of an estimator, defaults too; kept, because a large network takes a second to build."""
+    preset, features, targets, members, seed, options = json.loads(given)
+    estimator = make_estimator(preset, features, targets, members=members, seed=seed, **options)
+    return [estimator.kind, estimator.settings()]
 
 
 @lru_cache(maxsize=64)
@@ -357,6 +367,7 @@ def _scored(bundle: Bundle, catalogue: Catalogue, labels: dict[str, Any], seed: 
     """Scores of a test set by the stem of their file; several and the joint ones for a joint model."""
     test, estimator = f"{slug(labels['test'])}.{slug(labels['model'])}", bundle.estimator
     usable = catalogue.complete(needed_fields(estimator))
+    usable = usable.select(estimator.usable(usable))
     if estimator.kind != "joint":
         return {f"scores-{test}": with_shift(score(estimator, usable, seed=seed, **labels), bundle, usable)}
     joint, each = score_joint(estimator, usable, seed=seed, **labels)

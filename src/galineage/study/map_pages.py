@@ -78,21 +78,22 @@ def make_attribution(results: Results, options: Mapping[str, Any]) -> list[Panel
     network: Any = load(results.out / job.folder / "bundle").estimator
     panels: list[Panel | Grid] = []
     for number, name in enumerate([train, *(name for name in spec.domains if name != train)]):
-        views = _held_out(results, spec, name)
+        views = _held_out(results, spec, name, network)
         found = attribution.compute(network, network.inputs(views), rings=int(options.get("rings", 8)))
         named = {**options, "name": f"{options['name']}_{number + 1}", "title": f"{options['title']}: {train} → {name}"}
         panels.append(_panel(named, found, figure_of(attribution.draw(found)), attribution.judge(found)))
     return panels
 
 
-def _held_out(results: Results, spec: Experiment, name: str) -> Catalogue:
+def _held_out(results: Results, spec: Experiment, name: str, network: Any) -> Catalogue:
     views = read_complete(results.study, spec, name, results.data)
-    return views.select(held_out_groups(split_labels(views, spec.split), spec.holdout, results.study.seed))
+    held = held_out_groups(split_labels(views, spec.split), spec.holdout, results.study.seed)
+    return views.select(held & network.usable(views))
 
 
 def _convolved(results: Results, spec: Experiment, name: str, network: Any, most: int) -> tuple[Any, Any]:
     """Return what the last convolution makes of some held-out views of a domain (n, k), and their f_ex (n,)."""
-    views = _held_out(results, spec, name)
+    views = _held_out(results, spec, name, network)
     rows = np.sort(np.random.default_rng(results.study.seed).permutation(len(views))[:most])
     inputs = network.inputs(views.select(rows))
     with torch.inference_mode():

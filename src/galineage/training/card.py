@@ -53,7 +53,7 @@ def fit_shift(x: NDArray[np.float64], root: NDArray[np.str_] | None, seed: int) 
     Returns
     -------
     ShiftScore or None
-        None if they are too few.
+        None if they are too few, or one of the numbers is the same for all (a unit of a network that never answers).
     """
     if root is not None:
         # a galaxy at several snapshots is its own near neighbour, and would make the score too strict
@@ -107,7 +107,10 @@ def _limits(domains: list[str], usable: Catalogue, features: Sequence[str], shif
         "Rows whose inputs leave the training range are flagged, not refused.",
     ]
     if shift is None:
-        lines.append("Too few training galaxies for a shift score: unlike galaxies are not told by their combination.")
+        lines.append(
+            f"No shift score, for there are fewer than {FEWEST} training galaxies, or one of the numbers by which they "
+            "are compared is the same for all: unlike galaxies are not told by their combination."
+        )
     if any(name.startswith("toy") for name in domains):
         lines.insert(0, "Trained on a TOY universe: for learning the tool, not for science.")
     simulated = [name for name in features if name in ("spin", "total_spin", "r_half", "age", "metallicity")]

@@ -90,9 +90,9 @@ def fit_map_network(
     if estimator.features:
         estimator.fit_scaling(inputs.features.cpu())
     folder = None if folder is None else Path(folder)
-    keep_memory()
     with locked(folder):
         run = _Run(estimator, inputs, torch.from_numpy(values), config, groups, folder)
+        keep_memory()  # after the maps are held: these are to go back to the system
         try:
             with own_random_state(run.device, config.seed):
                 run.go(label if progress else None)

@@ -65,18 +65,18 @@ def train_on_maps(
         raise ConfigError(f"model {model!r} does not see maps", advice="give it the settings of a table's network")
     usable = catalogue.complete([*estimator.features, estimator.target])
     usable = usable.select(estimator.usable(usable))
-    inputs = estimator.inputs(usable)
+    inputs, groups = estimator.inputs(usable), split_labels(usable, where["split"])
     result = fit_map_network(
         estimator,
         inputs,
         np.asarray(usable[estimator.target], dtype=float),
         config,
-        groups=split_labels(usable, where["split"]),
+        groups=groups,
         folder=where["folder"],
         progress=where["progress"],
         label=where["label"] or f"train {model}",
     )
-    shift = fit_shift(estimator.likeness(inputs), usable.root, config.seed)
+    shift = fit_shift(estimator.likeness(inputs), groups, config.seed)
     card = {"model": model, **learned_from(usable, estimator, shift)}
     told = result_of({**asdict(config), "split": where["split"]}, result)
     y = np.asarray(usable[estimator.target], dtype=float)[:, None]

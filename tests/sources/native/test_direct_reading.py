@@ -273,3 +273,18 @@ def test_results_come_in_order_and_a_failure_in_its_place():
     assert len(taken) <= 5, "no further ahead than there is room"
     with pytest.raises(ValueError, match="3"):
         next(made)
+
+
+def test_small_pieces_are_not_read_ahead_without_end():
+    """Each may hold a file open, and a process may have 256 of them."""
+    taken = []
+
+    def items():
+        for number in range(200):
+            taken.append(number)
+            yield number
+
+    made = ahead.in_order(lambda number: number, items(), lambda _: 1, 10**6)
+    assert next(made)[1] == 0
+    assert len(taken) <= ahead.AHEAD + 1
+    assert [result for _, result in made] == list(range(1, 200))

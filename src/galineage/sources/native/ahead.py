@@ -18,6 +18,9 @@ Result = TypeVar("Result")
 THREADS = 4
 """Threads at most: more share one disk and one memory."""
 
+AHEAD = 32
+"""Items in hand at most, however small: each may keep a file open, of which a process may have few."""
+
 
 def in_order(
     work: Callable[[Item], Result], items: Iterable[Item], rows: Callable[[Item], int], room: int
@@ -53,7 +56,7 @@ def in_order(
         try:
             for item in items:
                 more = rows(item)
-                while waiting and held + more > room:
+                while waiting and (held + more > room or len(waiting) >= AHEAD):
                     first, future, size = waiting.popleft()
                     held -= size
                     yield first, future.result()

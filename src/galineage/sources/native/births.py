@@ -66,6 +66,8 @@ class StarBirths:
         """Return snapshot and galaxy of birth of stars (n,) by their identifiers; -1, -1 for a star not listed."""
         if not len(self.ids):
             return np.full(len(ids), -1), np.full(len(ids), -1)
+        # signed beside unsigned numbers would be compared as floats, which know 53 bits
+        ids = np.asarray(ids).astype(self.ids.dtype, copy=False)
         place = np.searchsorted(self.ids, ids).clip(0, len(self.ids) - 1)
         known = self.ids[place] == ids
         return np.where(known, self.snapshot[place], -1), np.where(known, self.galaxy[place], -1)

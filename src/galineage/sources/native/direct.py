@@ -79,7 +79,8 @@ class Column:
         self._block_shape: tuple[int, ...] = ()
         self._filters: tuple[int, ...] = ()
         if place is not None and _plain_type(self._dataset, self._type):
-            with contextlib.suppress(OSError, RuntimeError, ValueError):  # damaged: the library will say so
+            # damaged: the library will say so; AttributeError: it is too old to list chunks
+            with contextlib.suppress(OSError, RuntimeError, ValueError, AttributeError):
                 self._find()
 
     @property
