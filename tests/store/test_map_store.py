@@ -365,3 +365,21 @@ def test_the_checksum_is_that_of_a_domain_and_knows_the_truth(tmp_path):
     assert again.views("first").meta["sha256"] == marks[1]
     assert again.views("second").meta["sha256"] != marks[2]
     assert again.digest != store.digest
+
+
+def test_a_store_travels_as_its_place(store):
+    import pickle
+
+    store.read([0, 1])
+    packed = pickle.dumps(store)
+    assert len(packed) < 1000
+    np.testing.assert_array_equal(pickle.loads(packed).read([0, 1]), store.read([0, 1]))
+
+
+def test_only_so_many_files_are_mapped_at_once(store, monkeypatch):
+    from galineage.store import map_store
+
+    monkeypatch.setattr(map_store, "_MAPPED", 2)
+    fresh = MapStore(store.path)
+    np.testing.assert_array_equal(fresh.read(np.arange(len(fresh))), store.read(np.arange(len(store))))
+    assert len(fresh._mapped) == 2

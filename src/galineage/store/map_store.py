@@ -30,6 +30,9 @@ __all__ = ["PLAN", "MapStore", "StoredMaps"]
 
 PLAN = "plan.json"
 
+_MAPPED = 4096
+"""Files mapped into memory at once: opening one takes as long as reading ten maps."""
+
 
 class MapStore:
     """Maps of many galaxies on disk, larger than memory if need be.
@@ -75,6 +78,7 @@ class MapStore:
         counts = [len(shard.rows) for shard in self._shards]
         self._start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         self._checked: set[int] = set()
+        self._mapped: dict[tuple[int, str], NDArray[Any]] = {}
         self._digests: dict[str | None, str] = {}
 
     def _add(self, part: Path) -> None:
@@ -87,6 +91,10 @@ class MapStore:
         self._shards += [shard for shard in whole if shard is not None]
         if missing := sum(shard is None for shard in whole):
             self.unfinished[part.name] = missing
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # to another process goes the place; mapped files would travel with all they hold
+        return (MapStore, (str(self.path),))
 
     def __len__(self) -> int:
         """Return the number of maps: galaxies times views."""
@@ -261,7 +269,11 @@ class MapStore:
         if number not in self._checked:
             self._shards[number].check()
             self._checked.add(number)
-        return self._shards[number].array(kind)
+        if (number, kind) not in self._mapped:
+            if len(self._mapped) >= _MAPPED:
+                self._mapped.pop(next(iter(self._mapped)))
+            self._mapped[number, kind] = self._shards[number].array(kind)
+        return self._mapped[number, kind]
 
     def check(self, *, progress: bool = False) -> None:
         """Compare every file with its checksum.
