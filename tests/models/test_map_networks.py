@@ -181,6 +181,8 @@ def test_a_bundle_that_asks_for_a_giant_is_refused(tmp_path, name, was, asked):
         ({"aperture": 9.0}, "aperture"),
         ({"pixels": 0}, "pixels"),
         ({"pixels": 8}, "too small"),
+        ({"widths": (8, 12)}, "multiples of 8"),
+        ({"encoder": "code", "widths": (8,)}, "its own widths"),
         ({"dropout": 1.0}, "dropout"),
         ({"half_width": 0.0}, "half_width"),
     ],

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from galineage.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 __all__ = ["ENCODERS", "PublishedEncoder", "SmallEncoder", "make_encoder"]
 
@@ -93,15 +93,18 @@ class SmallEncoder(nn.Module):
     dropout : float
         Rate before the last layer.
     widths : tuple of int
-        Channels of the stages.
+        Channels of the stages, multiples of 8.
     """
 
     def __init__(
         self, channels: int, pixels: int, dropout: float = 0.1, *, widths: tuple[int, ...] = (24, 48, 96)
     ) -> None:
         super().__init__()
-        if pixels < 16:
-            raise ConfigError(f"maps of {pixels} pixels are too small", expected="16 or more")
+        least = 2 ** (len(widths) + 1)
+        if pixels < least:
+            raise ConfigError(f"maps of {pixels} pixels are too small", expected=f"{least} or more")
+        if not widths or any(width % 8 or not 8 <= width <= 1024 for width in widths):
+            raise ConfigError(f"widths are {list(widths)}", expected="multiples of 8 up to 1024, one for each stage")
         first = widths[0]
         layers: list[nn.Module] = [nn.Conv2d(channels, first, 5, 2, 2, bias=False), _grouped(first), nn.SiLU()]
         before = first
@@ -183,8 +186,21 @@ ENCODERS: dict[str, Callable[[int, int, float], PublishedEncoder | SmallEncoder]
 """Every encoder by name: called with channels, pixels, and the dropout rate."""
 
 
-def make_encoder(name: str, channels: int, pixels: int, dropout: float) -> PublishedEncoder | SmallEncoder:
+def make_encoder(
+    name: str, channels: int, pixels: int, dropout: float, widths: Sequence[int] = ()
+) -> PublishedEncoder | SmallEncoder:
     """Build an encoder.
+
+    Parameters
+    ----------
+    name : str
+        A key of `ENCODERS`.
+    channels, pixels : int
+        Of the maps.
+    dropout : float
+        Rate.
+    widths : sequence of int
+        Channels of the stages of ``small``; empty for its own.
 
     Raises
     ------
@@ -193,4 +209,8 @@ def make_encoder(name: str, channels: int, pixels: int, dropout: float) -> Publi
     """
     if name not in ENCODERS:
         raise ConfigError(f"there is no encoder called {name!r}", expected="one of " + ", ".join(ENCODERS))
-    return ENCODERS[name](channels, pixels, dropout)
+    if not widths:
+        return ENCODERS[name](channels, pixels, dropout)
+    if name != "small":
+        raise ConfigError(f"encoder {name!r} has its own widths", advice="leave them out")
+    return SmallEncoder(channels, pixels, dropout, widths=tuple(widths))

@@ -30,8 +30,6 @@ _BATCH = 256
 _RINGS = (0.0, 0.125, 0.25, 0.375, 0.5, 0.75)
 """Inner radii of the rings by which galaxies are compared, in half widths of a map."""
 _MOST_WINDOW = 2**26
-_SMALL = 150_000
-"""Weights of the small encoder, at least."""
 
 
 class MapNetwork(Estimator):
@@ -62,6 +60,8 @@ class MapNetwork(Estimator):
         2, 1, 0.5). Default: the whole map.
     encoder : str
         A key of `galineage.models.encoders.ENCODERS`.
+    widths : sequence of int
+        Channels of the stages of the encoder ``small``, multiples of 8. Default: 24, 48, 96.
     head : Head or mapping
         The distribution, see `galineage.models.heads`.
     dropout : float
@@ -93,6 +93,7 @@ class MapNetwork(Estimator):
         half_width: float = 2.0,
         aperture: float | None = None,
         encoder: str = "small",
+        widths: Sequence[int] = (),
         head: Head | Mapping[str, Any] | None = None,
         dropout: float = 0.1,
         recipe: Mapping[str, Any] | None = None,
@@ -102,7 +103,8 @@ class MapNetwork(Estimator):
         self.channels = tuple(channels)
         self.seen = self.channels if seen is None else tuple(seen)
         self.pixels, self.half_width, self.aperture = pixels, float(half_width), aperture
-        self.encoder, self.dropout, self.seed = encoder, float(dropout), int(seed)
+        self.encoder, self.widths = encoder, tuple(int(width) for width in widths)
+        self.dropout, self.seed = float(dropout), int(seed)
         self.head = head if isinstance(head, Head) else make_head(head or {"kind": "bounded"})
         self.recipe = dict(recipe or {})
         self._check()
@@ -130,7 +132,7 @@ class MapNetwork(Estimator):
             self.require_fraction()
 
     def _network(self, member: int, generator: torch.Generator) -> nn.ModuleDict:
-        encoder = make_encoder(self.encoder, len(self.channels), self.pixels, self.dropout)
+        encoder = make_encoder(self.encoder, len(self.channels), self.pixels, self.dropout, self.widths)
         last = nn.Linear(encoder.width + len(self.features), self.head.outputs)
         encoder.reset(generator, member)
         with torch.no_grad():
@@ -299,6 +301,7 @@ class MapNetwork(Estimator):
             "half_width": self.half_width,
             "aperture": self.aperture,
             "encoder": self.encoder,
+            "widths": list(self.widths),
             "head": head_settings(self.head),
             "dropout": self.dropout,
             "recipe": self.recipe,
@@ -314,10 +317,14 @@ class MapNetwork(Estimator):
         """
         pixels, channels = int(settings.get("pixels", 128)), len(settings.get("channels") or range(5))
         if channels * pixels**2 > _MOST_WINDOW:
-            return channels * pixels**2 * _SMALL
-        published = settings.get("encoder") in ("table-a2", "code")
-        one = 512 * 64 * (pixels // 8) ** 2 if published else _SMALL
-        return int(settings.get("members", 5)) * (one + 600 * channels)
+            return 150_000 * channels * pixels**2
+        if settings.get("encoder") in ("table-a2", "code"):
+            one = 512 * 64 * (pixels // 8) ** 2 + 800 * channels
+        else:
+            widths = [int(width) for width in settings.get("widths") or (24, 48, 96)]
+            stages = sum(9 * after * (before + after) for before, after in itertools.pairwise([widths[0], *widths]))
+            one = stages + 128 * widths[-1] + 25 * channels * widths[0]
+        return int(settings.get("members", 5)) * one
 
     def count_parameters(self, *, trainable: bool = False) -> int:
         """Count the numbers of one member; running statistics count too unless ``trainable``."""
