@@ -181,11 +181,12 @@ def main() -> None:
     for name, found in peers.items():
         results[name] = {"step": median([one["step"] for one in found]), "rate": median([one["rate"] for one in found])}
         lines.append((name, f"{1e3 * results[name]['step']:.0f} ms", "", f"{results[name]['rate']:.0f}/s", ""))
-        ours = timed["Table A2, " + name.split()[-1]]
-        train = ratio([one["step"] for one in found], [one[0] for one in ours])
-        infer = ratio([one[3] for one in ours], [one["rate"] for one in found])
-        results[f"{name}: times"] = {"training": train, "inference": infer}
-        lines.append((f"times faster than {name}", said(train), "", said(infer), ""))
+        for precision in dict.fromkeys((name.split()[-1], "bfloat16")):
+            ours = timed[f"Table A2, {precision}"]
+            train = ratio([one["step"] for one in found], [one[0] for one in ours])
+            infer = ratio([one[3] for one in ours], [one["rate"] for one in found])
+            results[f"{precision} over {name}"] = {"training": train, "inference": infer}
+            lines.append((f"{precision}: times {name}", said(train), "", said(infer), ""))
     seconds, sampled, off = posteriors(100_000)
     results["posterior"] = {"exact": seconds, "sampled": sampled, "largest difference in standard errors": off}
     times = f"{sampled / seconds:.0f} times"
