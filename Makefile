@@ -24,7 +24,7 @@ PYTEST    = $(ONE_THREAD) $(VENV_TEST)/bin/python -m pytest -n $(JOBS)
 
 help:
 	@echo "make demo       toy universe, training, tests of the model, report: under 10 minutes on 2 cores"
-	@echo "make test       all gates and all tests: under 15 minutes on 2 cores"
+	@echo "make test       all gates and all tests: under 20 minutes on 2 cores"
 	@echo "make test-fast  the tests without the long ones"
 	@echo "make gates      ruff, ruff format, mypy, import-linter"
 	@echo "make docs       the documentation, into docs/_build/html"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,22 +24,13 @@ if TYPE_CHECKING:
 
     from galineage.sources.native import Selection
     from galineage.stars import Galaxy
-    from galineage.trees import Tree
 
-__all__ = ["TracedEagle", "Trees"]
-
+__all__ = ["TracedEagle"]
 
 UNLISTED = 0.01
 """Largest part of a galaxy's stars whose birth may be unknown: their mass goes to the ex-situ fraction."""
 
 _READING = threading.Lock()
-
-
-class Trees(Protocol):
-    """Who knows the merger tree of a galaxy."""
-
-    def branch(self, id: str) -> tuple[Tree, int]:  # noqa: A002
-        """Return a tree with all progenitors of a galaxy, and the galaxy's row in it."""
 
 
 @dataclass(frozen=True)
