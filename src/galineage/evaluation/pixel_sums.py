@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["PixelSums", "compute", "draw", "judge"]
 
 _CHUNK = 256
+_UNITS = {"mass": " [dex]", "velocity": " [km/s]", "sigma": " [km/s]", "metallicity": " [dex]", "age": " [Gyr]"}
+"""Of the sums before standardisation; afterwards they have none."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,8 @@ def draw(result: PixelSums, figure: Figure | SubFigure | None = None) -> list[Ax
             ax.tick_params(labelsize=8)
             ax.legend(fontsize=8, loc="best", markerscale=4, handletextpad=0.1)
             if row == 0:
-                ax.set_title(TITLES.get(result.channels[c], result.channels[c]))
+                name = result.channels[c]
+                ax.set_title(TITLES.get(name, name) + _UNITS.get(name, ""))
             else:
                 # sums of zero up to rounding would otherwise fill the panel with noise
                 reach = max(1.0, 1.2 * float(np.abs(sums[:, c]).max()))
