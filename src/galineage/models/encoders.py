@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from galineage.errors import ConfigError
+from galineage.models.pooling import QuickDropout, RectifiedPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,12 +45,12 @@ class PublishedEncoder(nn.Module):
             raise ConfigError(f"maps of {pixels} pixels cannot be halved three times", expected="8 or more")
         layers: list[nn.Module] = []
         for before, after, size in ((channels, 32, 5), (32, 64, 3), (64, 64, 3)):
-            layers += [nn.Conv2d(before, after, size, padding="same"), nn.ReLU(), nn.MaxPool2d(2),
-                       _norm(nn.BatchNorm2d(after)), nn.Dropout(dropout)]  # fmt: skip
+            layers += [nn.Conv2d(before, after, size, padding="same"), RectifiedPool(), nn.Identity(),
+                       _norm(nn.BatchNorm2d(after)), QuickDropout(dropout)]  # fmt: skip
         self.convolutions = nn.Sequential(*layers)
         flat = 64 * (pixels // 8) ** 2
         dense: list[nn.Module] = [nn.Linear(flat, 512), nn.ReLU(), _norm(nn.BatchNorm1d(512))]
-        dense += [nn.Linear(512, 10), nn.ReLU()] if as_code else [nn.Dropout(dropout)]
+        dense += [nn.Linear(512, 10), nn.ReLU()] if as_code else [QuickDropout(dropout)]
         self.dense = nn.Sequential(*dense)
         self.width = 10 if as_code else 512
         self.penalty = 1e-3 if as_code else 0.0
@@ -112,7 +113,7 @@ class SmallEncoder(nn.Module):
             layers += [_Stage(before, width)]
             before = width
         self.convolutions = nn.Sequential(*layers)
-        self.dense = nn.Sequential(nn.Linear(2 * before, 64), nn.SiLU(), nn.Dropout(dropout))
+        self.dense = nn.Sequential(nn.Linear(2 * before, 64), nn.SiLU(), QuickDropout(dropout))
         self.width = 64
 
     def features(self, maps: Tensor) -> Tensor:

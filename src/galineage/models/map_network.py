@@ -151,8 +151,14 @@ class MapNetwork(Estimator):
         inside = torch.from_numpy(circle(self.aperture, self.pixels, self.half_width)).float()
         return seen[:, None, None] * inside
 
-    def split(self, context: Tensor) -> tuple[Tensor, Tensor]:
+    def split(self, context: Tensor, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
         """Divide a context into what is seen of the maps (n, channels, s, s), no unit, and scaled features (n, d).
+
+        Parameters
+        ----------
+        context : Tensor (n, channels + d, s, s)
+        dtype : torch.dtype
+            Of the maps; features are float32.
 
         Raises
         ------
@@ -166,7 +172,7 @@ class MapNetwork(Estimator):
                 expected=f"(galaxies, {', '.join(map(str, wanted))}): {', '.join((*self.channels, *self.features))}",
                 advice="make maps with the settings that the model's card names",
             )
-        maps = context[:, : len(self.channels)].float() * self.window
+        maps = context[:, : len(self.channels)].to(dtype) * self.window.to(dtype)
         return maps, (context[:, len(self.channels) :, 0, 0].float() - self.center) / self.spread
 
     def member(self, index: int, context: Tensor, *, precise: bool = True) -> Distribution:
@@ -184,7 +190,7 @@ class MapNetwork(Estimator):
         return self.head.distribution(self._last(index, hidden))
 
     def _encoded(self, index: int, context: Tensor, *, precise: bool) -> Tensor:
-        maps, features = self.split(context)
+        maps, features = self.split(context, torch.float32 if precise else torch.bfloat16)
         maps = maps.contiguous(memory_format=torch.channels_last)
         with torch.autocast(maps.device.type, torch.bfloat16, enabled=not precise):
             found = self._part(index, "encoder")(maps)
