@@ -187,11 +187,18 @@ class Catalogue:
             maps=None if self.maps is None else self.maps.select(which),
         )
 
-    def complete(self, names: Iterable[str]) -> Catalogue:
-        """Return the rows in which every named field is possible, and finite as a feature; the rest is skipped."""
-        names, reason = list(names), "needed as an input, and missing, zero or impossible"
+    def has(self, names: Iterable[str]) -> NDArray[np.bool_]:
+        """Tell which rows (n,) have every named field: possible, and finite as a feature."""
+        return np.asarray(self._has_each(list(names)).all(axis=1))
+
+    def _has_each(self, names: list[str]) -> NDArray[np.bool_]:
         possible = np.stack([field(name).in_range(self[name]) for name in names], axis=1)
-        finite = np.isfinite(self.features(names)) & possible
+        return np.asarray(np.isfinite(self.features(names)) & possible)
+
+    def complete(self, names: Iterable[str]) -> Catalogue:
+        """Return the rows that have every named field, see `has`; the rest is skipped."""
+        names, reason = list(names), "needed as an input, and missing, zero or impossible"
+        finite = self._has_each(names)
         whole = np.asarray(finite.all(axis=1))
         skips = [
             Skip(int(row), str(self.ids[row]), name, str(self[name][row]), reason)
@@ -212,7 +219,12 @@ def concatenate(catalogues: Sequence[Catalogue]) -> Catalogue:
     Returns
     -------
     Catalogue
-        ``root`` is None if it is unknown in any of them; skip lists are joined; maps are left behind.
+        ``root`` is None if it is unknown in any of them; skip lists are joined; so are maps, if all have them.
+
+    Raises
+    ------
+    DataError
+        If the maps were made in different ways.
     """
     shared = [name for name in catalogues[0].columns if all(name in other for other in catalogues)]
     roots = [item.root for item in catalogues if item.root is not None]
@@ -223,4 +235,70 @@ def concatenate(catalogues: Sequence[Catalogue]) -> Catalogue:
         root=np.concatenate(roots) if len(roots) == len(catalogues) else None,
         skipped=tuple(skip for item in catalogues for skip in item.skipped),
         meta={"parts": [dict(item.meta) for item in catalogues]},
+        maps=_joined([item.maps for item in catalogues]),
     )
+
+
+@dataclass(frozen=True)
+class JoinedMaps:
+    """Maps of several sets, one after another, chosen by row (`RowMaps`).
+
+    Attributes
+    ----------
+    parts : tuple of RowMaps
+        With the same channels and recipe.
+    rows : array (n,) of int
+        Which of all rows of the parts.
+    """
+
+    parts: tuple[RowMaps, ...]
+    rows: NDArray[np.int64]
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names along the second axis of the maps."""
+        return self.parts[0].channels
+
+    @property
+    def recipe(self) -> Mapping[str, Any]:
+        """How the maps were made, in JSON values."""
+        return self.parts[0].recipe
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.rows)
+
+    def select(self, which: NDArray[Any]) -> JoinedMaps:
+        """Return the rows ``which`` (boolean mask (n,) or integer indices)."""
+        return JoinedMaps(self.parts, self.rows[which])
+
+    def lacks(self, channels: Iterable[str]) -> NDArray[np.bool_]:
+        """Tell which rows (n,) lack one of these channels."""
+        wanted = tuple(channels)
+        return np.concatenate([part.lacks(wanted) for part in self.parts])[self.rows]
+
+    def read(self, which: NDArray[np.int64]) -> NDArray[Any]:
+        """Return the maps (b, channels, s, s) of some rows, no unit, float32 or float16."""
+        rows = self.rows[which]
+        ends = np.cumsum([len(part) for part in self.parts])
+        owner = np.searchsorted(ends, rows, side="right")
+        used = np.unique(owner) if len(rows) else np.zeros(1, dtype=int)
+        found = {k: self.parts[k].read(rows[owner == k] - (ends[k] - len(self.parts[k]))) for k in used}
+        first = next(iter(found.values()))
+        out = np.empty((len(rows), *first.shape[1:]), dtype=np.result_type(*(part.dtype for part in found.values())))
+        for k, part in found.items():
+            out[owner == k] = part
+        return out
+
+
+def _joined(maps: Sequence[RowMaps | None]) -> RowMaps | None:
+    parts = [item for item in maps if item is not None]
+    if len(parts) < len(maps):
+        return None
+    if any((item.channels, dict(item.recipe)) != (parts[0].channels, dict(parts[0].recipe)) for item in parts):
+        raise DataError(
+            "maps of these catalogues were made in different ways",
+            expected="the same channels, pixels, field and refinement",
+            advice="prepare them with the same settings",
+        )
+    return JoinedMaps(tuple(parts), np.arange(sum(len(item) for item in parts)))

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from astropy.table import Table
 
 from galineage.errors import ConfigError
 from galineage.store.map_store import MapStore
@@ -40,7 +41,13 @@ views = true
 folds = 0
 holdout = 0.5
 epochs = 2
-models = [{ preset = "maps", name = "all", members = 1 }, { preset = "maps", name = "kin, 1", members = 1, options = { seen = ["mass", "velocity", "sigma"], aperture = 1.0 } }]
+models = [
+  { preset = "maps", name = "all", members = 1 },
+  { preset = "maps", name = "kin, 1", members = 1, options = { seen = ["mass", "velocity", "sigma"], aperture = 1.0 } },
+  { preset = "maps", name = "aligned", members = 1, adaptation = "mmd" },
+  { preset = "maps", name = "weighted", members = 1, adaptation = "weights", options = { seen = ["mass"] } },
+  { preset = "maps", name = "together", members = 1, adaptation = "together" },
+]
 
 [[sections]]
 title = "All"
@@ -57,7 +64,7 @@ items = [
 def toys(tmp_path_factory):
     path = tmp_path_factory.mktemp("study") / "views.toml"
     path.write_text(STUDY)
-    study, boxes = on_toys(load_study(path), 40, stars=300)
+    study, boxes = on_toys(load_study(path), 60, stars=300)
     data = tmp_path_factory.mktemp("data")
     make_universe(boxes, data, pixels=16, say=lambda _: None)
     return study, data
@@ -99,11 +106,19 @@ def test_every_figure_is_drawn(finished):
     assert "principal components" in (out / "tables" / "u_1.ecsv").read_text()
 
 
+def test_adapted_networks_stand_beside_the_others(finished):
+    _, out = finished
+    table = Table.read(out / "tables" / "l_1.ecsv")
+    assert list(table["method"]) == ["all", "kin, 1", "aligned", "weighted", "together"]
+    assert list(table["train"]) == ["toy-a"] * 4 + ["all domains"]
+
+
 def test_two_runs_give_the_same_numbers(toys, finished, tmp_path):
     _, out = finished
     run(*toys, tmp_path)
     files = sorted(path.relative_to(out) for path in out.glob("cells/**/scores-*.parquet"))
-    assert len(files) == 8
+    # two domains times two, and twice home and away for what is adapted; both tests of what learns from both
+    assert len(files) == 4 + 4 + 4 + 4 + 2
     from galineage.evaluation import Scores
 
     for path in files:

@@ -17,6 +17,7 @@ from galineage.models import make_estimator
 from galineage.models.map_inputs import MapInputs
 from galineage.store.splits import split_labels
 from galineage.training import MapTrainConfig, map_loop, train
+from galineage.training.alignment import ALIGNMENTS, make_alignment
 from galineage.training.map_loop import fit_map_network
 
 CONFIG = MapTrainConfig(max_epochs=3, batch_size=16, device="cpu", precision="float32", checkpoint_every=1)
@@ -61,14 +62,21 @@ def network(**options):
     return make_estimator("maps", (), members=2, channels=Held.channels, pixels=16, seed=4, **options)
 
 
-def fitted(folder=None, config=CONFIG, catalogue=None, **options):
+def fitted(folder=None, config=CONFIG, catalogue=None, towards=None, **options):
     catalogue = views() if catalogue is None else catalogue
     estimator = network(**options)
     result = fit_map_network(
         estimator, MapInputs.of(catalogue), catalogue["f_ex"], config, groups=catalogue.root, folder=folder,
-        progress=False,
+        progress=False, **(towards or {}),
     )  # fmt: skip
     return estimator, result
+
+
+def aligned(kind):
+    """What a training needs to be drawn to other maps, which are brighter and wider."""
+    other = views(60, seed=3)
+    other.maps.values[:] = 1.5 * other.maps.values + 0.3
+    return {"alignment": kind, "unlabelled": MapInputs.of(other)}
 
 
 def weights(estimator):
@@ -98,16 +106,63 @@ def test_twice_is_the_same():
     assert same(weights(fitted()[0]), weights(fitted()[0]))
 
 
-def test_where_the_maps_lie_changes_no_number():
-    held, _ = fitted()
-    read, _ = fitted(config=MapTrainConfig(**{**vars(CONFIG), "memory": 0.0}))
+@pytest.mark.parametrize("kind", [None, "mmd"])
+def test_where_the_maps_lie_changes_no_number(kind):
+    held, _ = fitted(towards=kind and aligned(kind))
+    read, _ = fitted(config=MapTrainConfig(**{**vars(CONFIG), "memory": 0.0}), towards=kind and aligned(kind))
     assert same(weights(held), weights(read))
 
 
+@pytest.mark.parametrize("kind", ALIGNMENTS)
+def test_an_alignment_brings_domains_together(kind):
+    """Of a trained network, the penalty is smaller than that of one which was trained without it."""
+    config = replace(CONFIG, max_epochs=8, learning_rate=3e-3)
+    towards = aligned(kind)
+    weight = 30.0 if kind in ("coral", "mmd") else 3.0
+    given = make_alignment(kind, 1, 64, weight=weight)
+    free, _ = fitted(config=config)
+    drawn, result = fitted(config=config, towards={**towards, "alignment": given})
+    assert all(np.isfinite(row["penalty"]) for row in result.history)
+    here, there = (inputs[0 : len(inputs)] for inputs in (MapInputs.of(views()), towards["unlabelled"]))
+    with torch.no_grad():
+        gaps = []
+        for net in (free, drawn):
+            mine, other = net.hidden(0, here), net.hidden(0, there)
+            gaps.append(float((mine.mean(0) - other.mean(0)).abs().mean() / mine.std()))
+    if kind != "coral":  # which compares covariances, not means
+        assert gaps[1] < gaps[0]
+
+
+def test_weights_say_who_counts():
+    """Views of weight 0 might as well have any truth; equal weights change nothing."""
+    catalogue = views()
+    free, _ = fitted(catalogue=catalogue)
+    equal, _ = fitted(catalogue=catalogue, towards={"weights": np.full(120, 7.0)})
+    for name, value in weights(free).items():
+        torch.testing.assert_close(weights(equal)[name], value, atol=1e-5, rtol=1e-4)
+    some = (np.arange(120) % 3 > 0).astype(float)
+    wrong = replace(catalogue, columns={**catalogue.columns, "f_ex": np.where(some, catalogue["f_ex"], 0.5)})
+    one, other = (fitted(catalogue=item, towards={"weights": some})[0] for item in (catalogue, wrong))
+    assert same(weights(one), weights(other))
+
+
+def test_what_cannot_be_used_is_refused():
+    towards = aligned("mmd")
+    with pytest.raises(ConfigError, match="an alignment must be given"):
+        fitted(towards={"unlabelled": towards["unlabelled"]})
+    with pytest.raises(DataError, match="not negative"):
+        fitted(towards={"weights": -np.ones(120)})
+
+
+@pytest.mark.parametrize("towards", [None, "dann"], ids=["plain", "aligned"])
 @pytest.mark.parametrize("cut", [1, 3, 5])
-def test_killed_and_resumed_is_unbroken(tmp_path, monkeypatch, cut):
+def test_killed_and_resumed_is_unbroken(tmp_path, monkeypatch, cut, towards):
     """R3: three cut points, of which one lies between two members and one in the second."""
-    whole, result = fitted(tmp_path / "whole")
+
+    def fitted_here(folder):
+        return fitted(folder, towards=towards and aligned(towards))
+
+    whole, result = fitted_here(tmp_path / "whole")
 
     class KilledError(BaseException):
         pass
@@ -121,14 +176,14 @@ def test_killed_and_resumed_is_unbroken(tmp_path, monkeypatch, cut):
 
     monkeypatch.setattr(map_loop._Run, "_save", dies)
     with pytest.raises(KilledError):
-        fitted(tmp_path / "cut")
+        fitted_here(tmp_path / "cut")
     monkeypatch.undo()
-    resumed, again = fitted(tmp_path / "cut")
+    resumed, again = fitted_here(tmp_path / "cut")
     assert same(weights(resumed), weights(whole))
     assert again == result
     assert (tmp_path / "cut" / "history.csv").read_text() == (tmp_path / "whole" / "history.csv").read_text()
     # a finished run is found again
-    found, _ = fitted(tmp_path / "cut")
+    found, _ = fitted_here(tmp_path / "cut")
     assert same(weights(found), weights(whole))
 
 
@@ -186,8 +241,10 @@ def test_train_takes_a_catalogue_of_views(tmp_path):
     table = galineage.predict(galineage.load(tmp_path / "bundle"), catalogue.select(np.arange(10)))
     assert np.isfinite(table["fexsitu_p50"]).all()
     assert np.isfinite(table["shift"]).all()
-    with pytest.raises(ConfigError, match="weights"):
-        train(catalogue, model="maps", weights=np.ones(160), progress=False)
+    with pytest.raises(DataError, match="weights have shape"):
+        train(catalogue, model="maps", weights=np.ones(150), progress=False)
+    with pytest.raises(ConfigError, match="unlabelled views must be given"):
+        train(catalogue, model="maps", members=1, alignment="mmd", progress=False)
     with pytest.raises(DataError, match="no maps"):
         train(Catalogue(dict(catalogue.columns), catalogue.ids, catalogue.domain), model="maps", progress=False)
 

@@ -186,10 +186,14 @@ class MapNetwork(Estimator):
         precise : bool
             Compute in float32 throughout; else convolutions are bfloat16, the head float32.
         """
-        hidden = self._encoded(index, context, precise=precise)
+        return self.answer_of(index, self.hidden(index, context, precise=precise))
+
+    def answer_of(self, index: int, hidden: Tensor) -> Distribution:
+        """Turn what a member's last layer sees (n, width + d), no unit, into its distribution, batch shape (n,)."""
         return self.head.distribution(self._last(index, hidden))
 
-    def _encoded(self, index: int, context: Tensor, *, precise: bool) -> Tensor:
+    def hidden(self, index: int, context: Tensor, *, precise: bool = True) -> Tensor:
+        """Return what one member's last layer sees (n, width + d), no unit; see `member`."""
         maps, features = self.split(context, torch.float32 if precise else torch.bfloat16)
         maps = maps.contiguous(memory_format=torch.channels_last)
         with torch.autocast(maps.device.type, torch.bfloat16, enabled=not precise):
@@ -224,7 +228,7 @@ class MapNetwork(Estimator):
 
     def represent(self, context: Tensor) -> Tensor:
         """Return what the last layer sees, shape (E, n, width + d), no unit; see `Estimator.represent`."""
-        return torch.stack([self._encoded(index, context, precise=True) for index in range(self.members)])
+        return torch.stack([self.hidden(index, context) for index in range(self.members)])
 
     def answer(self, representation: Tensor) -> Distribution:
         """Turn (E, n, width + d), no unit, into the distribution; see `Estimator.answer`."""

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from sklearn.decomposition import PCA
 
 from galineage.adaptation import adapt, fit_matching, importance_weights
 from galineage.fields import field
 from galineage.galaxy import concatenate
+from galineage.training.map_training import network_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,8 +22,20 @@ if TYPE_CHECKING:
 
     from galineage.galaxy import Catalogue
     from galineage.models.bundle import Bundle
+    from galineage.study.spec import ModelSpec
 
-__all__ = ["TESTED", "TRAINED", "adapted_versions", "all_but", "joined_sources", "training_options", "variant_label"]
+__all__ = [
+    "TESTED",
+    "TOGETHER",
+    "TRAINED",
+    "adapted_versions",
+    "all_but",
+    "joined_sources",
+    "training_options",
+    "variant_label",
+]
+
+_AXES = 12
 
 TRAINED: Mapping[str, str] = MappingProxyType(
     {
@@ -31,9 +45,13 @@ TRAINED: Mapping[str, str] = MappingProxyType(
         "sinkhorn": "penalty on the Sinkhorn divergence of the last layer",
         "dann": "a discriminator that the last layer must deceive",
         "sources": "trained on all other domains, each matched to the tested one by rank",
+        "together": "trained on galaxies of all domains, those of the tested one with their truth",
     }
 )
 """Adaptations that need a training of their own for every tested domain, and what they do."""
+
+TOGETHER = "all domains"
+"""The label of a training on every domain."""
 
 TESTED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
@@ -56,29 +74,43 @@ def all_but(name: str) -> str:
 
 
 def training_options(
-    adaptation: str, kept: Catalogue, others: Sequence[Catalogue], features: Sequence[str], seed: int
+    model: ModelSpec, kept: Catalogue, others: Sequence[Catalogue], features: Sequence[str], seed: int
 ) -> dict[str, Any]:
     """Return what `galineage.training.train` needs to adapt to other domains' inputs.
 
     Parameters
     ----------
-    adaptation : str
-        A key of `TRAINED` other than ``sources``, or ``none``.
+    model : ModelSpec
+        Its adaptation is a key of `TRAINED` that needs no truth of other domains, or ``none``.
     kept : Catalogue
         n training galaxies.
     others : sequence of Catalogue
-        Galaxies of the domains to adapt to; only their features are read.
+        Galaxies of the domains to adapt to; only their features and maps are read.
     features : sequence of str
         Field names of the inputs.
     seed : int
         Of the classifier behind the weights.
     """
-    if adaptation == "none":
+    if model.adaptation == "none":
         return {}
-    if adaptation == "weights":
-        there = np.concatenate([item.features(features) for item in others])
-        return {"weights": importance_weights(kept.features(features), there, seed=seed)}
-    return {"alignment": adaptation, "unlabelled": concatenate([_inputs(item, features) for item in others])}
+    there = concatenate([_inputs(item, features) for item in others])
+    if model.adaptation != "weights":
+        return {"alignment": model.adaptation, "unlabelled": there}
+    if not model.sees_maps:
+        return {"weights": importance_weights(kept.features(features), there.features(features), seed=seed)}
+    return {"weights": _weights_by_maps(model, kept, there, seed)}
+
+
+def _weights_by_maps(model: ModelSpec, kept: Catalogue, there: Catalogue, seed: int) -> NDArray[np.float64]:
+    """Weights (n,), no unit, by how the maps that the network sees look in rings; 0 for views it cannot use."""
+    network = network_for(kept, model.preset, model.features, members=1, options=model.options)
+    mine = network.usable(kept)
+    here, other = (network.likeness(network.inputs(item.select(network.usable(item)))) for item in (kept, there))
+    # a few dozen means and scatters, most of which say the same: the density ratio is one of the main directions
+    axes = PCA(min(_AXES, here.shape[1]), whiten=True).fit(np.concatenate([here, other]))
+    weights = np.zeros(len(kept))
+    weights[mine] = importance_weights(axes.transform(here), axes.transform(other), seed=seed)
+    return weights
 
 
 def _inputs(catalogue: Catalogue, features: Sequence[str]) -> Catalogue:

@@ -20,18 +20,28 @@ from galineage.evaluation.joint_scoring import score_joint
 from galineage.evaluation.scores import SCORES_FORMAT, Scores, join
 from galineage.evaluation.scoring import score, with_shift
 from galineage.fields import MERGER_TARGETS
+from galineage.galaxy import concatenate
 from galineage.guard import parse_json, read_text
 from galineage.models import make_estimator
 from galineage.models.bundle import save
 from galineage.sources import open_source
 from galineage.store.map_store import MapStore
 from galineage.store.splits import folds, held_out_groups, split_labels
-from galineage.study.adapting import TESTED, adapted_versions, all_but, joined_sources, training_options
+from galineage.study.adapting import (
+    TESTED,
+    TOGETHER,
+    adapted_versions,
+    all_but,
+    joined_sources,
+    training_options,
+)
 from galineage.toy import make_toy
 from galineage.training import needed_fields, train
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from numpy.typing import NDArray
 
     from galineage.galaxy import Catalogue
     from galineage.models.bundle import Bundle
@@ -49,11 +59,12 @@ class Job:
     Attributes
     ----------
     experiment, model, train : str
-        Names of the experiment, the model and the training domain, or ``all but`` a domain.
+        Names of the experiment, the model and the training domain, ``all but`` a domain, or ``all domains``.
     part : str
         ``fold-K`` trains on the other folds and tests on fold K; ``whole`` trains on all rows and tests on the other
-        domains; ``to-NAME`` trains on all rows, adapts to domain NAME and tests there; ``holdout`` trains on all but
-        the held-out rows and tests on those, here and in the other domains.
+        domains; ``to-NAME`` trains on all rows, adapts to domain NAME and tests there (with a hold-out set: trains on
+        and adapts to all but the held-out rows, and tests on those, the first time at home too); ``holdout`` trains on
+        all but the held-out rows and tests on those, here and in the other domains.
     """
 
     experiment: str
@@ -94,12 +105,15 @@ def _parts(experiment: Experiment, model: ModelSpec) -> list[tuple[str, str]]:
     """Training domain and part of every job of a model."""
     if model.adaptation == "sources":
         return [(all_but(name), f"to-{name}") for name in experiment.test_domains]
+    if model.adaptation == "together":
+        return [(TOGETHER, "holdout")]
     if model.adaptation != "none":
         # what an adaptation costs at home is measured on one fold: each costs a training
+        home = ("fold-0",) if experiment.folds else ()
         return [
             (domain, part)
             for domain in experiment.train_domains
-            for part in ("fold-0", *(f"to-{name}" for name in experiment.test_domains if name != domain))
+            for part in (*home, *(f"to-{name}" for name in experiment.test_domains if name != domain))
         ]
     parts = [f"fold-{k}" for k in range(experiment.folds)] or ["holdout"]
     parts += ["whole"] if experiment.folds else []
@@ -403,24 +417,47 @@ def _rows(
             kept, weights = joined_sources(labelled, complete[name], features, study.targets(experiment)[0])
             return kept, tests, {"weights": weights}
         mine = complete[job.train]
-        return mine, tests, training_options(model.adaptation, mine, [complete[name]], features, study.seed)
+        if not experiment.folds:
+            return _adapted_holdout(study, experiment, job, complete)
+        return mine, tests, training_options(model, mine, [complete[name]], features, study.seed)
+    if job.train == TOGETHER:
+        held = _held(study, experiment, complete)
+        kept = concatenate([item.select(~held[name]) for name, item in complete.items()])
+        return kept, {name: item.select(held[name]) for name, item in complete.items()}, {}
     mine = complete[job.train]
     others = {name: item for name, item in complete.items() if name != job.train and name in experiment.test_domains}
     if job.part == "whole":
         return mine, others, {}
     if job.part == "holdout":
-        held = {
-            name: held_out_groups(split_labels(catalogue, experiment.split), experiment.holdout, study.seed)
-            for name, catalogue in complete.items()
-        }
+        held = _held(study, experiment, complete)
         return mine.select(~held[job.train]), {name: item.select(held[name]) for name, item in complete.items()}, {}
     fold = int(job.part.removeprefix("fold-"))
     test = folds(split_labels(mine, experiment.split), experiment.folds, study.seed) == fold
     if not test.any():
         raise DataError(f"fold {fold} of {job.train} is empty", advice="use fewer folds")
     kept = mine.select(~test)
-    options = training_options(model.adaptation, kept, list(others.values()), features, study.seed)
+    options = training_options(model, kept, list(others.values()), features, study.seed)
     return kept, {job.train: mine.select(np.asarray(test))}, options
+
+
+def _held(study: Study, experiment: Experiment, complete: dict[str, Catalogue]) -> dict[str, NDArray[np.bool_]]:
+    """Tell which rows of each domain are held out."""
+    return {
+        name: held_out_groups(split_labels(catalogue, experiment.split), experiment.holdout, study.seed)
+        for name, catalogue in complete.items()
+    }
+
+
+def _adapted_holdout(
+    study: Study, experiment: Experiment, job: Job, complete: dict[str, Catalogue]
+) -> tuple[Catalogue, dict[str, Catalogue], dict[str, Any]]:
+    """Return what `_rows` does, for a training that is adapted to rows that are not held out and tested on others."""
+    model, name, held = _model(experiment, job.model), job.part.removeprefix("to-"), _held(study, experiment, complete)
+    kept = complete[job.train].select(~held[job.train])
+    options = training_options(model, kept, [complete[name].select(~held[name])], experiment.inputs(model), study.seed)
+    foreign = [item for item in experiment.test_domains if item != job.train]
+    tested = (name, job.train) if name == foreign[0] else (name,)
+    return kept, {item: complete[item].select(held[item]) for item in tested}, options
 
 
 def _seed(study: Study, job: Job) -> int:
@@ -462,7 +499,7 @@ def read_joint_scores(study: Study, data: Path, out: Path, experiment: Experimen
 
 def _place(experiment: Experiment, key: tuple[str, ...]) -> tuple[int, int, int]:
     models = [label for model in experiment.models for label in model.labels]
-    trains = [*experiment.domains, *map(all_but, experiment.domains)]
+    trains = [*experiment.domains, *map(all_but, experiment.domains), TOGETHER]
     return models.index(key[0]), trains.index(key[1]), experiment.domains.index(key[2])
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from galineage.evaluation import figure_of, ladder
 from galineage.reporting import Grid, Panel
+from galineage.study.adapting import TOGETHER, all_but
 from galineage.study.choosing import chosen
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def make_ladder(results: Results, options: Mapping[str, Any]) -> list[Panel | Gr
     panels: list[Panel | Grid] = []
     every = chosen(results, options)
     for number, (train, test) in enumerate(options["pairs_shown"]):
-        extra = [item for item in every if item.train.startswith("all but") and item.test == test]
+        extra = [item for item in every if item.train in (all_but(test), TOGETHER) and item.test == test]
         tests = [item for item in every if (item.train, item.test) == (train, test)]
         result = ladder.compute([*tests, *(extra if train != test else [])])
         goals = dict(options.get("goals", {}).get(f"{train} to {test}", {}))

@@ -27,6 +27,7 @@ from galineage.evaluation import (
 )
 from galineage.evaluation.style import new_figure, style
 from galineage.reporting import Grid, Panel
+from galineage.study.answer_page import make_answers
 from galineage.study.choosing import chosen, label, labelled, stack
 from galineage.study.error_bar_pages import make_error_bars
 from galineage.study.joint_pages import (
@@ -314,6 +315,7 @@ def make_toy_relations(_: Results, options: Mapping[str, Any]) -> list[Panel | G
 
 
 KINDS: dict[str, Maker] = {
+    "answers": make_answers,
     "balance": make_balance,
     "example-maps": make_example_maps,
     "pixel-sums": make_pixel_sums,

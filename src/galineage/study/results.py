@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from galineage.errors import ConfigError
-from galineage.study.adapting import all_but
+from galineage.study.adapting import TOGETHER, all_but
 from galineage.study.jobs import map_store, read_complete, read_domain, read_joint_scores, read_scores
 
 if TYPE_CHECKING:
@@ -90,6 +90,8 @@ class Results:
         every = [(a, b) for a in spec.train_domains for b in spec.domains if a == b or b in spec.test_domains]
         if any(model.adaptation == "sources" for model in spec.models):
             every += [(all_but(name), name) for name in spec.test_domains]
+        if any(model.adaptation == "together" for model in spec.models):
+            every += [(TOGETHER, name) for name in spec.domains]
         if which == "all":
             return every
         return [(a, b) for a, b in every if (a == b) == (which == "within")]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from galineage.errors import DataError
 from galineage.fields import field, to_feature
 from galineage.shift import FEWEST, NeighbourScore
 
@@ -17,9 +18,19 @@ if TYPE_CHECKING:
     from galineage.galaxy import Catalogue
     from galineage.models.base import Estimator
     from galineage.shift import ShiftScore
+    from galineage.training.alignment import Alignment
     from galineage.training.loop import TrainingResult
 
-__all__ = ["feature_ranges", "fit_shift", "learned_from", "prior_width", "provenance", "result_of"]
+__all__ = [
+    "feature_ranges",
+    "fit_shift",
+    "learned_from",
+    "prior_width",
+    "provenance",
+    "result_of",
+    "shifted_towards",
+    "weights_of",
+]
 
 
 def learned_from(usable: Catalogue, estimator: Estimator, shift: ShiftScore | None) -> dict[str, Any]:
@@ -97,6 +108,44 @@ def result_of(settings: dict[str, Any], result: TrainingResult) -> dict[str, Any
         "training": {**settings, "epochs": result.epochs, "best_epoch": list(result.best_epoch)},
         "metrics": loss if result.best_loss else {},
     }
+
+
+def weights_of(
+    weights: NDArray[np.float64] | None, catalogue: Catalogue, kept: NDArray[np.bool_]
+) -> NDArray[np.float64] | None:
+    """Return the weights, no unit, of the rows that are trained on.
+
+    Parameters
+    ----------
+    weights : array (n,), optional
+        One for each row of the catalogue.
+    catalogue : Catalogue
+    kept : array (n,) of bool
+        Rows that are trained on.
+
+    Raises
+    ------
+    DataError
+        If there are more or fewer weights than rows.
+    """
+    if weights is None:
+        return None
+    if np.shape(weights) != (len(catalogue),):
+        raise DataError(f"weights have shape {np.shape(weights)}", expected=f"({len(catalogue)},): one for each row")
+    return np.asarray(weights)[kept]
+
+
+def shifted_towards(
+    weights: NDArray[np.float64] | None, alignment: Alignment | None, unlabelled: Catalogue | None
+) -> dict[str, Any]:
+    """Return what the card says of weights (n,) and alignment."""
+    told: dict[str, Any] = {}
+    if weights is not None:
+        told["weights"] = {"largest over mean": float(np.max(weights) / np.mean(weights))}
+    if alignment is not None and unlabelled is not None:
+        domains = sorted({str(name) for name in np.unique(unlabelled.domain)})
+        told["alignment"] = {**alignment.settings(), "domains": domains, "data": provenance(unlabelled)}
+    return told
 
 
 def _limits(domains: list[str], usable: Catalogue, features: Sequence[str], shift: ShiftScore | None) -> list[str]:

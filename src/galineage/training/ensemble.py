@@ -8,13 +8,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from galineage.errors import ConfigError, DataError
 from galineage.fields import MERGER_TARGETS
 from galineage.models import make_estimator
 from galineage.models.bundle import Bundle
 from galineage.store.splits import split_labels
 from galineage.training.alignment import make_alignment
-from galineage.training.card import feature_ranges, fit_shift, learned_from, prior_width, provenance, result_of
+from galineage.training.card import (
+    feature_ranges,
+    fit_shift,
+    learned_from,
+    prior_width,
+    result_of,
+    shifted_towards,
+    weights_of,
+)
 from galineage.training.config import MapTrainConfig, TrainConfig, recommended_config
 from galineage.training.loop import fit_estimator
 from galineage.training.map_training import train_on_maps
@@ -73,9 +80,10 @@ def train(
     weights : array (n,), optional
         Weight of each galaxy in the loss, no unit; for example `galineage.importance_weights`.
     alignment : Alignment or str, optional
-        Penalty for a difference between what the network makes of both catalogues, see `galineage.training.alignment`.
+        Penalty for a difference between what the network makes of both catalogues, see `galineage.training.alignment`;
+        networks for maps give each member its own.
     unlabelled : Catalogue, optional
-        Galaxies of the domain to align with. Only their features are read.
+        Galaxies of the domain to align with. Only their features, or maps, are read.
     split : {"root", "row"}
         What stays together when validation galaxies are drawn.
     folder : Path, optional
@@ -94,9 +102,9 @@ def train(
     """
     config = config or recommended_config(model)
     if isinstance(config, MapTrainConfig):
-        _refuse(model, weights=weights, alignment=alignment, unlabelled=unlabelled)
         told = {"split": split, "folder": folder, "progress": progress, "label": label}
-        return train_on_maps(catalogue, features or (), model, target, members, config, options, told)
+        towards = {"weights": weights, "alignment": alignment, "unlabelled": unlabelled}
+        return train_on_maps(catalogue, features or (), model, target, members, config, options, told, towards)
     features = DEFAULT_FEATURES if features is None else features
     estimator = make_estimator(model, features, target, members=members, seed=config.seed, **options)
     x = (usable := catalogue.complete(needed_fields(estimator))).features(estimator.features)
@@ -104,7 +112,7 @@ def train(
     result = fit_estimator(
         *(estimator, x, y if len(estimator.targets) > 1 else y[:, 0], config),
         groups=split_labels(usable, split),
-        weights=_of_complete_rows(weights, catalogue, estimator),
+        weights=weights_of(weights, catalogue, catalogue.has(needed_fields(estimator))),
         alignment=(penalty := _alignment(estimator, alignment, config.seed)),
         unlabelled=_unlabelled_features(unlabelled, estimator),
         folder=folder,
@@ -112,27 +120,9 @@ def train(
         label=label or f"train {model}",
     )
     shift = fit_shift(x, usable.root, config.seed)
-    card = {"model": model, **learned_from(usable, estimator, shift), **_shifted_towards(weights, penalty, unlabelled)}
+    card = {"model": model, **learned_from(usable, estimator, shift), **shifted_towards(weights, penalty, unlabelled)}
     card |= {**result_of({**asdict(config), "split": split}, result), "prior_width": prior_width(estimator, y)}
     return Bundle(estimator, card, shift)
-
-
-def _refuse(model: str, **given: Any) -> None:
-    """Refuse what networks for maps cannot use."""
-    for name, value in given.items():
-        if value is not None:
-            raise ConfigError(f"model {model!r} cannot be trained with {name}", advice="use mdn, flow or paper")
-
-
-def _of_complete_rows(
-    weights: NDArray[np.float64] | None, catalogue: Catalogue, estimator: Estimator
-) -> NDArray[np.float64] | None:
-    """Weights (n,), no unit, of the rows that `Catalogue.complete` keeps."""
-    if weights is None:
-        return None
-    if np.shape(weights) != (len(catalogue),):
-        raise DataError(f"weights have shape {np.shape(weights)}", expected=f"({len(catalogue)},): one for each galaxy")
-    return np.asarray(weights)[np.isfinite(catalogue.features(needed_fields(estimator))).all(axis=1)]
 
 
 def _unlabelled_features(unlabelled: Catalogue | None, estimator: Estimator) -> NDArray[np.float64] | None:
@@ -151,19 +141,6 @@ def _alignment(estimator: Estimator, alignment: Alignment | str | None, seed: in
     with torch.no_grad():
         width = estimator.eval().represent(torch.zeros(1, len(estimator.features))).shape[-1]
     return make_alignment(alignment, estimator.members, width, seed=seed)
-
-
-def _shifted_towards(
-    weights: NDArray[np.float64] | None, alignment: Alignment | None, unlabelled: Catalogue | None
-) -> dict[str, Any]:
-    """Return what the card says of weights and alignment."""
-    told: dict[str, Any] = {}
-    if weights is not None:
-        told["weights"] = {"largest over mean": float(np.max(weights) / np.mean(weights))}
-    if alignment is not None and unlabelled is not None:
-        domains = sorted({str(name) for name in np.unique(unlabelled.domain)})
-        told["alignment"] = {**alignment.settings(), "domains": domains, "data": provenance(unlabelled)}
-    return told
 
 
 def needed_fields(estimator: Estimator) -> list[str]:

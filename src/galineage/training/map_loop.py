@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from galineage.errors import DataError, TrainingError
+from galineage.errors import ConfigError, DataError, TrainingError
 from galineage.lock import locked
 from galineage.models.map_inputs import turned
 from galineage.progress import bar
+from galineage.training.alignment import make_alignment
 from galineage.training.allocator import keep_memory
 from galineage.training.checkpoint import Checkpoint, identity
 from galineage.training.loop import TrainingResult, own_random_state, pick_device
@@ -21,11 +23,14 @@ from galineage.training.records import Board, write_history
 from galineage.training.rows import member_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
     from torch import Tensor
 
     from galineage.models.map_inputs import MapInputs
     from galineage.models.map_network import MapNetwork
+    from galineage.training.alignment import Alignment
     from galineage.training.config import MapTrainConfig
 
 __all__ = ["fit_map_network", "has_fast_bfloat16"]
@@ -45,6 +50,9 @@ def fit_map_network(
     config: MapTrainConfig,
     *,
     groups: NDArray[Any] | None = None,
+    weights: NDArray[np.float64] | None = None,
+    alignment: Alignment | str | None = None,
+    unlabelled: MapInputs | None = None,
     folder: Path | None = None,
     progress: bool = True,
     label: str = "training",
@@ -63,6 +71,14 @@ def fit_map_network(
         Settings.
     groups : array (n,), optional
         Views of one group (root) stay together when validation rows are drawn. Default: every row its own.
+    weights : array (n,), optional
+        Weight of each view in the loss, in training and in validation; not negative, no unit, any mean.
+    alignment : Alignment or str, optional
+        Adds a penalty to the loss for a difference between what a member's last layer sees of training views and of
+        ``unlabelled`` ones, both passed through the network as one batch. Each member has its own, made anew with the
+        settings of the one given. Early stopping looks at the loss alone.
+    unlabelled : MapInputs, optional
+        Contexts of views of the domain to align with; needed with an alignment.
     folder : Path, optional
         Where ``checkpoint.safetensors`` and ``history.csv`` are kept; a run found there is continued, and ends with the
         same numbers.
@@ -78,27 +94,59 @@ def fit_map_network(
 
     Raises
     ------
+    ConfigError
+        If an alignment comes without unlabelled views, or the other way round.
     DataError
-        If there are fewer than 20 rows, or a target leaves its range.
+        If there are fewer than 20 rows, weights are not finite or negative, or a target leaves its range.
     TrainingError
         If the loss stops being finite, or the folder holds another run, or one that is still at work.
     """
     values = np.asarray(y, dtype=np.float32)
+    if (alignment is None) != (unlabelled is None):
+        missing = "unlabelled views" if unlabelled is None else "an alignment"
+        raise ConfigError(f"{missing} must be given too", expected="both an alignment and unlabelled views, or neither")
     if len(inputs) != len(values) or len(values) < 20:
         raise DataError(f"{len(inputs)} maps and {len(values)} targets", expected="as many, and 20 or more")
     estimator.check_targets(np.asarray(y, dtype=np.float64))
+    extra = _Extra(_checked(weights, len(values)), _settings(alignment, config.seed), unlabelled)
     if estimator.features:
         estimator.fit_scaling(inputs.features.cpu())
     folder = None if folder is None else Path(folder)
     with locked(folder):
-        run = _Run(estimator, inputs, torch.from_numpy(values), config, groups, folder)
+        run = _Run(estimator, inputs, torch.from_numpy(values), config, groups, folder, extra)
         keep_memory()  # after the maps are held: these are to go back to the system
         try:
             with own_random_state(run.device, config.seed):
                 run.go(label if progress else None)
         finally:
-            inputs.release()
+            for each in (inputs, unlabelled):
+                if each is not None:
+                    each.release()
     return run.result()
+
+
+@dataclass(frozen=True)
+class _Extra:
+    """What a run is given beside labelled views: weights (n,) of mean 1, settings of a penalty, views without truth."""
+
+    weights: Tensor | None = None
+    alignment: dict[str, Any] | None = None
+    unlabelled: MapInputs | None = None
+
+
+def _checked(weights: NDArray[np.float64] | None, count: int) -> Tensor | None:
+    if weights is None:
+        return None
+    found = np.asarray(weights, dtype=np.float64)
+    if found.shape != (count,) or not np.isfinite(found).all() or found.min() < 0 or not found.any():
+        raise DataError(f"weights of shape {found.shape}", expected=f"({count},): finite, not negative, not all 0")
+    return torch.from_numpy(found / found.mean()).float()
+
+
+def _settings(alignment: Alignment | str | None, seed: int) -> dict[str, Any] | None:
+    if alignment is None:
+        return None
+    return make_alignment(alignment, 1, 1, seed=seed).settings() if isinstance(alignment, str) else alignment.settings()
 
 
 @dataclass
@@ -123,37 +171,63 @@ class _Run:
         config: MapTrainConfig,
         groups: NDArray[Any] | None,
         folder: Path | None,
+        extra: _Extra | None = None,
     ) -> None:
         self.estimator, self.inputs, self.config, self.groups = estimator, inputs, config, groups
+        self.extra = extra or _Extra()
         self.path = None if folder is None else folder / "checkpoint.safetensors"
         self.device = pick_device(config.device)
         fast = self.device.type == "cuda" or has_fast_bfloat16()
         self.precise = config.precision == "float32" or (config.precision == "auto" and not fast)
-        first = np.asarray(inputs.take(np.arange(min(8, len(inputs)))).float())
-        self.identity = identity(
-            estimator.settings(),
-            {**config.decisive(), "device": self.device.type, "precise": self.precise},
-            {"first_maps": first, "features": inputs.features.cpu().numpy(), "targets": y.numpy(), "groups": groups},
-            rows=len(inputs),
-        )
-        inputs.hold(self.device, int(config.memory * 1e9))
+        self.identity = self._identity(y)
+        room = int(config.memory * 1e9)
+        for each in (inputs, self.extra.unlabelled):
+            if each is not None and each.hold(self.device, room):
+                room -= each.nbytes
         estimator.to(self.device)
         self.y = y.to(self.device)
+        self.weights = None if self.extra.weights is None else self.extra.weights.to(self.device)
         self.train_rows, self.valid_rows = member_rows(len(y), groups, estimator.members, config)
         self.state = _State()
         self.generator = torch.Generator().manual_seed(config.seed)
         self._start_member()
 
+    def _identity(self, y: Tensor) -> dict[str, Any]:
+        extra, parts = self.extra, {}
+        arrays = {
+            "first_maps": _first(self.inputs),
+            "features": self.inputs.features.cpu().numpy(),
+            "targets": y.numpy(),
+            "groups": self.groups,
+        }
+        if extra.weights is not None:
+            arrays["weights"] = extra.weights.numpy()
+        if extra.unlabelled is not None:
+            arrays |= {"first_unlabelled": _first(extra.unlabelled), "there": extra.unlabelled.features.cpu().numpy()}
+            parts = {"alignment": extra.alignment, "unlabelled": len(extra.unlabelled)}
+        training = {**self.config.decisive(), "device": self.device.type, "precise": self.precise}
+        return identity(self.estimator.settings(), training, arrays, rows=len(self.inputs), **parts)
+
     def _start_member(self) -> None:
         config = self.config
         self.state.epoch = 0
         self.module: Any = self.estimator.networks[self.state.member]
-        self.parameters = [part for part in self.module.parameters() if part.requires_grad]
+        self.alignment = self._alignment()
+        modules = [self.module] if self.alignment is None else [self.module, self.alignment]
+        self.parameters = [part for module in modules for part in module.parameters() if part.requires_grad]
         self.optimiser = torch.optim.Adam(
             self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         self.best = {name: value.detach().clone() for name, value in self.module.state_dict().items()}
         self.best_loss, self.best_epoch = math.inf, 0
+
+    def _alignment(self) -> Alignment | None:
+        """Return a member's own penalty."""
+        if self.extra.alignment is None:
+            return None
+        settings = {**self.extra.alignment, "seed": self.extra.alignment["seed"] + self.state.member}
+        width = self.module["last"].in_features
+        return make_alignment(settings.pop("kind"), 1, width, **settings).to(self.device)
 
     def go(self, label: str | None) -> None:
         """Train from the last checkpoint to the end."""
@@ -197,17 +271,20 @@ class _Run:
 
     def _one_epoch(self) -> dict[str, float]:
         self.state.epoch += 1
-        train = self._train()
+        train, penalty = self._train()
         loss = self._validate()
         if loss < self.best_loss:
             self.best_loss, self.best_epoch = loss, self.state.epoch
             self.best = {name: value.detach().clone() for name, value in self.module.state_dict().items()}
         count = len(self.state.history) + 1
         row = {"epoch": count, "train_loss": train, "val_loss": loss, "member": self.state.member}
+        if self.alignment is not None:
+            row["penalty"] = penalty
         self.state.history.append(row)
         return row
 
-    def _train(self) -> float:
+    def _train(self) -> tuple[float, float]:
+        """Run one epoch; return means over steps of the loss and of the alignment's penalty."""
         config, member = self.config, self.state.member
         self.estimator.train()
         rate = config.rate(self.state.epoch)
@@ -217,22 +294,40 @@ class _Run:
         size = config.batch_size
         # a very small last batch would be noise; other rows come last in the next epoch
         used = len(rows) if (len(rows) - 1) % size >= size // 2 else len(rows) // size * size
-        codes = self._codes(used or len(rows))
-        total = torch.zeros((), device=self.device)
+        used = used or len(rows)
+        total = torch.zeros(2, device=self.device)
+        here = self._turned(self.inputs, rows[:used])
         steps = 0
-        for index, (chosen, context) in enumerate(self.inputs.batches(rows[: used or len(rows)], size)):
-            part = codes[index * size : index * size + len(chosen)]
-            total += self._step(chosen, turned(context.to(self.device), part.to(self.device)))
+        for (chosen, context), other in zip(here, self._others(used), strict=False):
+            total += self._step(chosen, context, other, steps * size / used)
             steps += 1
-        mean = float(total) / steps
-        if not math.isfinite(mean):
+        mean, penalty = (total / steps).tolist()
+        if not math.isfinite(mean + penalty):
             raise TrainingError(
-                f"the loss of member {member} is {mean}",
+                f"the loss of member {member} is {mean + penalty}",
                 where=f"epoch {self.state.epoch}",
                 expected="a finite number",
                 advice="lower learning_rate, or use precision float32",
             )
-        return mean
+        return mean, penalty
+
+    def _others(self, count: int) -> Iterator[Tensor | None]:
+        """Yield contexts of as many unlabelled views, drawn at random; None for each batch where there are none."""
+        unlabelled = self.extra.unlabelled
+        if unlabelled is None:
+            return itertools.repeat(None)
+        rows = torch.randint(len(unlabelled), (count,), generator=self.generator)
+        return (context for _, context in self._turned(unlabelled, rows))
+
+    def _turned(self, inputs: MapInputs, rows: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Return an iterator over rows (b,) and their contexts on the device, turned and flipped at random."""
+        codes, size = self._codes(len(rows)), self.config.batch_size
+        return self._batches(inputs, rows, codes, size)
+
+    def _batches(self, inputs: MapInputs, rows: Tensor, codes: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for index, (chosen, context) in enumerate(inputs.batches(rows, size)):
+            part = codes[index * size : index * size + len(chosen)]
+            yield chosen, turned(context.to(self.device), part.to(self.device))
 
     def _codes(self, count: int) -> Tensor:
         """Draw for each row which of the eight symmetries it is shown with (count,)."""
@@ -240,23 +335,40 @@ class _Run:
         turn = torch.randint(2, (count,), generator=self.generator) if self.config.turns else torch.zeros(count).long()
         return flips + 4 * turn
 
-    def _step(self, rows: Tensor, context: Tensor) -> Tensor:
-        found = self.estimator.member(self.state.member, context, precise=self.precise)
-        loss = -found.log_prob(self.y[rows.to(self.device)]).mean()
+    def _step(self, rows: Tensor, context: Tensor, other: Tensor | None = None, part: float = 0.0) -> Tensor:
+        """Take a step; return loss and penalty (2,), nats. ``other``: as many views without truth; ``part`` is done."""
+        loss, penalty = self._losses(rows.to(self.device), context, other, part)
         self.optimiser.zero_grad(set_to_none=True)
-        (loss + self.estimator.penalty(self.state.member)).backward()  # type: ignore[no-untyped-call]
+        (loss + penalty + self.estimator.penalty(self.state.member)).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm, foreach=True)
         self.optimiser.step()
-        return loss.detach()
+        return torch.stack([loss.detach(), penalty.detach()])
+
+    def _losses(self, rows: Tensor, context: Tensor, other: Tensor | None, part: float) -> tuple[Tensor, Tensor]:
+        member = self.state.member
+        if self.alignment is None or other is None:
+            found = self.estimator.member(member, context, precise=self.precise)
+            penalty = torch.zeros((), device=self.device)
+        else:
+            both = self.estimator.hidden(member, torch.cat([context, other]), precise=self.precise)
+            source, target = both.split([len(context), len(other)])
+            found = self.estimator.answer_of(member, source)
+            progress = (self.state.epoch - 1 + part) / self.config.max_epochs
+            penalty = self.alignment.penalty(source[None], target[None], progress)[0]
+        losses = -found.log_prob(self.y[rows])
+        return (losses if self.weights is None else losses * self.weights[rows]).mean(), penalty
 
     @torch.no_grad()
     def _validate(self) -> float:
         self.estimator.eval()
-        rows, total = self.valid_rows[self.state.member], 0.0
-        for chosen, context in self.inputs.batches(rows, 2 * self.config.batch_size):
+        total = weight = 0.0
+        for chosen, context in self.inputs.batches(self.valid_rows[self.state.member], 2 * self.config.batch_size):
             found = self.estimator.member(self.state.member, context.to(self.device), precise=self.precise)
-            total -= float(found.log_prob(self.y[chosen.to(self.device)]).sum(dtype=torch.float64))
-        return total / len(rows) if math.isfinite(total) else math.inf
+            rows = chosen.to(self.device)
+            each = torch.ones_like(self.y[rows]) if self.weights is None else self.weights[rows]
+            total -= float((each * found.log_prob(self.y[rows])).sum(dtype=torch.float64))
+            weight += float(each.sum(dtype=torch.float64))
+        return total / weight if math.isfinite(total) and weight else math.inf
 
     def _save(self, *, finished: bool = False) -> None:
         if self.path is None:
@@ -266,6 +378,8 @@ class _Run:
         for number, parameter in enumerate(self.parameters):
             known = self.optimiser.state.get(parameter, {})
             tensors |= {f"adam.{number}.{name}": value for name, value in known.items()}
+        if self.alignment is not None:
+            tensors |= {f"alignment.{name}": value for name, value in self.alignment.state_dict().items()}
         tensors |= {"generator": self.generator.get_state(), "torch_random": torch.random.get_rng_state()}
         if self.device.type == "cuda":
             tensors["cuda_random"] = torch.cuda.get_rng_state(self.device)
@@ -290,6 +404,8 @@ class _Run:
             self._start_member()
             self.state.epoch = epoch
             self.best = {name: value.to(self.device) for name, value in _under(tensors, "best.").items()}
+            if self.alignment is not None:
+                self.alignment.load_state_dict(_under(tensors, "alignment."))
             loss, self.best_epoch = facts["member_best"]
             self.best_loss = math.inf if loss is None else loss
             for number, parameter in enumerate(self.parameters):
@@ -305,6 +421,11 @@ class _Run:
         """Return what the run did."""
         state = self.state
         return TrainingResult(tuple(state.best_epoch), tuple(state.best_loss), len(state.history), tuple(state.history))
+
+
+def _first(inputs: MapInputs) -> NDArray[np.float32]:
+    """Return the contexts of the first eight views, by which another set of maps is known."""
+    return np.asarray(inputs.take(np.arange(min(8, len(inputs)))).float())
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -13,16 +13,18 @@ from galineage.models.bundle import Bundle
 from galineage.models.map_inputs import MapInputs
 from galineage.models.map_network import MapNetwork
 from galineage.store.splits import split_labels
-from galineage.training.card import fit_shift, learned_from, prior_width, result_of
+from galineage.training.alignment import make_alignment
+from galineage.training.card import fit_shift, learned_from, prior_width, result_of, shifted_towards, weights_of
 from galineage.training.map_loop import fit_map_network
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from galineage.galaxy import Catalogue
+    from galineage.training.alignment import Alignment
     from galineage.training.config import MapTrainConfig
 
-__all__ = ["train_on_maps"]
+__all__ = ["network_for", "train_on_maps"]
 
 
 def train_on_maps(
@@ -34,6 +36,7 @@ def train_on_maps(
     config: MapTrainConfig,
     options: dict[str, Any],
     where: dict[str, Any],
+    towards: dict[str, Any],
 ) -> Bundle:
     """Train a network on the maps of a catalogue of views.
 
@@ -45,6 +48,8 @@ def train_on_maps(
         As `galineage.training.train` has them.
     where : mapping
         Its ``split``, ``folder``, ``progress`` and ``label``.
+    towards : mapping
+        Its ``weights``, ``alignment`` and ``unlabelled``; of these only the maps are read.
 
     Returns
     -------
@@ -55,16 +60,11 @@ def train_on_maps(
     ConfigError, DataError, TrainingError
         As `galineage.training.train` does.
     """
-    inputs = MapInputs.of(catalogue)
-    recipe = dict(inputs.maps.recipe)
-    known = {"channels": inputs.maps.channels, "pixels": inputs.pixels, "recipe": recipe}
-    if "maps" in recipe:
-        known["half_width"] = recipe["maps"]["half_width_r_half"]
-    estimator = make_estimator(model, features, target, members=members, seed=config.seed, **{**known, **options})
-    if not isinstance(estimator, MapNetwork):
-        raise ConfigError(f"model {model!r} does not see maps", advice="give it the settings of a table's network")
-    usable = catalogue.complete([*estimator.features, estimator.target])
+    estimator = network_for(catalogue, model, features, target, members, config.seed, options)
+    needed = [*estimator.features, estimator.target]
+    usable = catalogue.complete(needed)
     usable = usable.select(estimator.usable(usable))
+    weights = weights_of(towards["weights"], catalogue, catalogue.has(needed) & estimator.usable(catalogue))
     inputs, groups = estimator.inputs(usable), split_labels(usable, where["split"])
     result = fit_map_network(
         estimator,
@@ -72,6 +72,9 @@ def train_on_maps(
         np.asarray(usable[estimator.target], dtype=float),
         config,
         groups=groups,
+        weights=weights,
+        alignment=(penalty := _alignment(towards["alignment"], config.seed)),
+        unlabelled=_unlabelled(towards["unlabelled"], estimator),
         folder=where["folder"],
         progress=where["progress"],
         label=where["label"] or f"train {model}",
@@ -80,4 +83,51 @@ def train_on_maps(
     card = {"model": model, **learned_from(usable, estimator, shift)}
     told = result_of({**asdict(config), "split": where["split"]}, result)
     y = np.asarray(usable[estimator.target], dtype=float)[:, None]
+    told |= shifted_towards(weights, penalty, towards["unlabelled"])
     return Bundle(estimator, {**card, **told, "prior_width": prior_width(estimator, y)}, shift)
+
+
+def network_for(
+    catalogue: Catalogue,
+    model: str,
+    features: Sequence[str] = (),
+    target: str | Sequence[str] = "f_ex",
+    members: int | None = None,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+) -> MapNetwork:
+    """Build an untrained network that fits the maps of a catalogue of views.
+
+    Parameters
+    ----------
+    catalogue : Catalogue
+        With maps: their channels, pixels, field and recipe become the network's.
+    model, features, target, members, options
+        As `galineage.training.train` has them.
+    seed : int
+        Of the initial weights.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If the model does not see maps; if there are none.
+    """
+    inputs = MapInputs.of(catalogue)
+    recipe = dict(inputs.maps.recipe)
+    known = {"channels": inputs.maps.channels, "pixels": inputs.pixels, "recipe": recipe}
+    if "maps" in recipe:
+        known["half_width"] = recipe["maps"]["half_width_r_half"]
+    estimator = make_estimator(model, features, target, members=members, seed=seed, **{**known, **(options or {})})
+    if not isinstance(estimator, MapNetwork):
+        raise ConfigError(f"model {model!r} does not see maps", advice="give it the settings of a table's network")
+    return estimator
+
+
+def _alignment(given: Alignment | str | None, seed: int) -> Alignment | None:
+    """Return the alignment, whose settings each member follows with one of its own."""
+    return make_alignment(given, 1, 1, seed=seed) if isinstance(given, str) else given
+
+
+def _unlabelled(catalogue: Catalogue | None, estimator: MapNetwork) -> MapInputs | None:
+    """Return contexts of the unlabelled views that have all that the network sees."""
+    return None if catalogue is None else estimator.inputs(catalogue.select(estimator.usable(catalogue)))
