@@ -43,7 +43,7 @@ holdout = 0.5
 epochs = 2
 models = [
   { preset = "maps", name = "all", members = 1 },
-  { preset = "maps", name = "kin, 1", members = 1, options = { seen = ["mass", "velocity", "sigma"], aperture = 1.0 } },
+  { preset = "maps", name = "kin, 1", members = 1, variants = ["prior"], options = { seen = ["mass", "velocity", "sigma"], aperture = 1.0 } },
   { preset = "maps", name = "aligned", members = 1, adaptation = "mmd" },
   { preset = "maps", name = "weighted", members = 1, adaptation = "weights", options = { seen = ["mass"] } },
   { preset = "maps", name = "together", members = 1, adaptation = "together" },
@@ -52,6 +52,8 @@ models = [
 [[sections]]
 title = "All"
 items = [
+  { kind = "answers", name = "first", title = "F", caption = "c", experiment = "m", main = "kin, 1" },
+  { kind = "gradients", name = "g", title = "G", caption = "c", domains = ["TNG", "EAGLE"], bins = 2 },
   { kind = "ladder", name = "l", title = "L", caption = "c", experiment = "m", pairs = "all", pairs_shown = [["TNG", "EAGLE"]] },
   { kind = "error-mass", name = "e", title = "E", caption = "c", experiment = "m", models = ["all", "kin, 1"], pairs = "all", along = "truth" },
   { kind = "umap", name = "u", title = "U", caption = "c", experiment = "m", models = ["all"] },
@@ -92,25 +94,30 @@ def test_toys_take_the_place_of_both_simulations(toys):
     study, data = toys
     assert [domain.name for domain in study.domains] == ["toy-a", "toy-b"]
     assert study.experiments[0].domains == ("toy-a", "toy-b")
-    assert study.figures[0].options["pairs_shown"] == [["toy-a", "toy-b"]]
+    assert study.figures[2].options["pairs_shown"] == [["toy-a", "toy-b"]]
     assert "toy universe" in study.warning
     assert set(MapStore(data / "maps").table()["domain"]) == {"toy-a", "toy-b"}
 
 
 def test_every_figure_is_drawn(finished):
     page, out = finished
-    for name in ("l_1", "e", "u_1", "a_1", "a_2"):
+    for name in ("first", "g", "l_1", "e", "u_1", "a_1", "a_2"):
         assert (out / "figures" / f"{name}.png").stat().st_size > 1000
     text = page.read_text()
     assert "moves the posterior mean most" in text
+    assert "Inside a simulation “kin, 1”" in text
+    table = Table.read(out / "tables" / "first.ecsv")
+    assert "worse_error" in table.colnames
+    assert "all domains" not in set(table["train"])
+    assert "p_holm" in (out / "tables" / "g.ecsv").read_text()
     assert "principal components" in (out / "tables" / "u_1.ecsv").read_text()
 
 
 def test_adapted_networks_stand_beside_the_others(finished):
     _, out = finished
     table = Table.read(out / "tables" / "l_1.ecsv")
-    assert list(table["method"]) == ["all", "kin, 1", "aligned", "weighted", "together"]
-    assert list(table["train"]) == ["toy-a"] * 4 + ["all domains"]
+    assert list(table["method"]) == ["all", "kin, 1", "kin, 1 + prior", "aligned", "weighted", "together"]
+    assert list(table["train"]) == ["toy-a"] * 5 + ["all domains"]
 
 
 def test_two_runs_give_the_same_numbers(toys, finished, tmp_path):
@@ -118,7 +125,7 @@ def test_two_runs_give_the_same_numbers(toys, finished, tmp_path):
     run(*toys, tmp_path)
     files = sorted(path.relative_to(out) for path in out.glob("cells/**/scores-*.parquet"))
     # two domains times two, and twice home and away for what is adapted; both tests of what learns from both
-    assert len(files) == 4 + 4 + 4 + 4 + 2
+    assert len(files) == 4 + (4 + 2) + 4 + 4 + 2
     from galineage.evaluation import Scores
 
     for path in files:

@@ -18,6 +18,7 @@ from galineage.models.joint import JointDistribution, JointFlow
 from galineage.models.map_network import MapNetwork
 from galineage.models.mass_spline import MassSpline
 from galineage.models.perceptron import Perceptron
+from galineage.models.prior_corrected import PriorCorrected
 from galineage.models.subsets import POOL_KEEP, every_subset, pool_settings
 
 if TYPE_CHECKING:
@@ -38,13 +39,15 @@ __all__ = [
     "MapNetwork",
     "MassSpline",
     "Perceptron",
+    "PriorCorrected",
     "RandomForest",
     "every_subset",
     "make_estimator",
 ]
 
 ESTIMATORS: dict[str, type[Estimator]] = {
-    item.kind: item for item in (Perceptron, MapNetwork, JointFlow, MassSpline, RandomForest, BoostedTrees, Adapted)
+    item.kind: item
+    for item in (Perceptron, MapNetwork, JointFlow, MassSpline, RandomForest, BoostedTrees, Adapted, PriorCorrected)
 }
 """Every estimator class by its kind."""
 

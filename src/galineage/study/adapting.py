@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from sklearn.decomposition import PCA
 
-from galineage.adaptation import adapt, fit_matching, importance_weights
+from galineage.adaptation import adapt, correct_prior, fit_matching, importance_weights
 from galineage.fields import field
 from galineage.galaxy import concatenate
 from galineage.training.map_training import network_for
@@ -58,9 +58,10 @@ TESTED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "matching": {"kind": "marginal", "views": ("matched",)},
         "matching at mass": {"kind": "at-mass", "views": ("matched",)},
         "raw and matching": {"kind": "marginal", "views": ("raw", "matched")},
+        "prior": {"degree": 2},
     }
 )
-"""Adaptations of a trained model, with the options of `galineage.adaptation.adapt`."""
+"""Adaptations of a trained model, with the options of `galineage.adaptation.adapt`; ``prior``: of `correct_prior`."""
 
 
 def variant_label(name: str, variant: str) -> str:
@@ -125,7 +126,8 @@ def adapted_versions(
     found = {name: bundle}
     for variant in variants:
         seen = _inputs(test, bundle.estimator.features)
-        found[variant_label(name, variant)] = adapt(bundle, seen, source=kept, **TESTED[variant])
+        change = correct_prior if variant == "prior" else adapt
+        found[variant_label(name, variant)] = change(bundle, seen, source=kept, **TESTED[variant])
     return found
 
 

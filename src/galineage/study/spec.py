@@ -197,8 +197,8 @@ class Experiment:
         blind = [model.name for model in self.models if model.sees_maps and not self.views]
         if blind:
             raise ConfigError(f"experiment {self.name}: {', '.join(blind)} needs maps", advice="add views = true")
-        if self.folds == 0 and any(model.adaptation == "sources" or model.variants for model in self.models):
-            raise ConfigError(f"experiment {self.name} adapts models and has a hold-out set", expected="folds")
+        if self.folds == 0 and any(model.adaptation == "sources" for model in self.models):
+            raise ConfigError(f"experiment {self.name} learns from all but one domain", expected="folds")
         if self.folds and any(model.adaptation == "together" for model in self.models):
             raise ConfigError(f"experiment {self.name} trains on all domains and has folds", expected="folds = 0")
         unknown = {*self.trains, *self.tests, *(name for group in self.siblings for name in group)} - set(self.domains)
