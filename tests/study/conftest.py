@@ -52,6 +52,7 @@ split = "row"
 title = "All"
 lead = "Every kind of figure."
 items = [
+  { kind = "answers", name = "o", title = "O", caption = "c", experiment = "e" },
   { kind = "prediction", name = "p", title = "P", caption = "c", experiment = "e", model = "mdn", pairs = "within" },
   { kind = "accuracy", name = "a", title = "A", caption = "c", experiment = "e", pairs = "all" },
   { kind = "transfer", name = "t", title = "T", caption = "c", experiment = "e", model = "mdn", pairs = "all" },

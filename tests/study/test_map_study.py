@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
+from galineage.cli import main
 from galineage.errors import ConfigError
 from galineage.store.map_store import MapStore
 from galineage.study import load_study, run_study
@@ -59,6 +60,41 @@ items = [
   { kind = "umap", name = "u", title = "U", caption = "c", experiment = "m", models = ["all"] },
   { kind = "attribution", name = "a", title = "A", caption = "c", experiment = "m", model = "kin, 1", rings = 3 },
 ]
+"""
+
+
+ONE = """
+name = "views"
+title = "Views"
+lead = "For tests."
+target = "f_ex"
+seed = 5
+
+[domains.toy-a]
+file = "toy-a.ecsv"
+mapping = "galineage"
+rows = "all"
+maps = "maps"
+
+[domains.toy-b]
+file = "toy-b.ecsv"
+mapping = "galineage"
+rows = "all"
+maps = "maps"
+
+[[experiments]]
+name = "m"
+title = "maps"
+domains = ["toy-a", "toy-b"]
+features = []
+views = true
+folds = 0
+holdout = 0.5
+models = [{ preset = "maps", name = "kin, 1", members = 5, options = { seen = ["mass", "velocity", "sigma"], aperture = 1.0 } }]
+
+[[sections]]
+title = "All"
+items = [{ kind = "ladder", name = "l", title = "L", caption = "c", experiment = "m", pairs = "all", pairs_shown = [["toy-a", "toy-b"]] }]
 """
 
 
@@ -118,6 +154,24 @@ def test_adapted_networks_stand_beside_the_others(finished):
     table = Table.read(out / "tables" / "l_1.ecsv")
     assert list(table["method"]) == ["all", "kin, 1", "kin, 1 + prior", "aligned", "weighted", "together"]
     assert list(table["train"]) == ["toy-a"] * 5 + ["all domains"]
+
+
+def test_a_scheduler_address_is_the_only_change(toys, finished, tmp_path):
+    """The cells of a study on the workers of a Dask cluster, as a user types it."""
+    distributed = pytest.importorskip("distributed")
+    study, data = toys
+    _, out = finished
+    path = tmp_path / "one.toml"
+    path.write_text(ONE)
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+    ) as cluster:
+        arguments = ["run", str(path), "--data", str(data), "--out", str(tmp_path / "out"), "--epochs", "2"]
+        assert main([*arguments, "--members", "1", "--scheduler", cluster.scheduler_address]) == 0
+    from galineage.evaluation import Scores
+
+    place = "cells/m/kin--1/toy-a/holdout/scores-toy-b.kin--1.parquet"
+    np.testing.assert_allclose(Scores.read(tmp_path / "out" / place).mean, Scores.read(out / place).mean, atol=1e-4)
 
 
 def test_two_runs_give_the_same_numbers(toys, finished, tmp_path):

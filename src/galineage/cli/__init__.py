@@ -49,6 +49,12 @@ def _workers_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, default=0, help="processes (default: one per core)")
 
 
+def _scheduler_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--scheduler", metavar="ADDRESS", help="a Dask scheduler, tcp://HOST:PORT, whose workers do the work"
+    )
+
+
 def _add_demo(group: _Group) -> None:
     demo = _command(
         group, "demo", "the whole way through on toy data, ending with a report", "galineage demo --out demo"
@@ -112,7 +118,7 @@ def _add_prepare(group: _Group) -> None:
     prepare.add_argument("--limit", type=int, default=0, help="only the first galaxies, for a look")
     prepare.add_argument("--seed", type=int, default=0, help="of everything random (default: %(default)s)")
     prepare.add_argument("--workers", type=int, default=0, help="threads (default: 2)")
-    prepare.add_argument("--scheduler", help="address of a Dask scheduler whose workers make the maps")
+    _scheduler_option(prepare)
     prepare.add_argument("--out", required=True, help="folder of the store")
 
 
@@ -128,8 +134,11 @@ def _add_run(group: _Group) -> None:
     run.add_argument("--data", help="folder with the tables that the study names")
     run.add_argument("--toys", type=int, default=0, metavar="N", help="N toy galaxies for each of its two simulations")
     run.add_argument("--small", action="store_true", help="shorter training, two members, for a first look")
+    run.add_argument("--members", type=int, metavar="N", help="at most N networks in each ensemble")
+    run.add_argument("--epochs", type=int, metavar="N", help="train for at most N epochs")
     run.add_argument("--out", help="folder of the output (default: runs/STUDY)")
     _workers_option(run)
+    _scheduler_option(run)
 
 
 def _add_train(group: _Group) -> None:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["adapt", "calibrate", "demo", "evaluate", "inspect", "predict", "report", "run", "toy", "train"]
 
+_ALL = 10**9
+"""A limit that is none."""
+
 
 def demo(options: Namespace) -> None:
     """Write toy snapshots, make maps and tables of them, run the demo study, name the report."""
@@ -54,7 +57,7 @@ def toy(options: Namespace) -> None:
 
 def run(options: Namespace) -> None:
     """Run a study."""
-    from galineage.study import available_studies, load_study, run_study
+    from galineage.study import available_studies, load_study
 
     if options.list or not options.study:
         for name, path in available_studies().items():
@@ -63,6 +66,8 @@ def run(options: Namespace) -> None:
     study = load_study(options.study)
     if options.small:
         study = study.smaller(epochs=8, folds=2, members=2)
+    if options.epochs or options.members:
+        study = study.smaller(epochs=options.epochs or _ALL, members=options.members or _ALL, toys=_ALL)
     if options.toys:
         _run_on_toys(study, options)
         return
@@ -71,18 +76,25 @@ def run(options: Namespace) -> None:
         raise ConfigError(
             "no data folder was given", expected=f"a folder with {files}", advice="add --data DIR, or --toys 1500"
         )
-    page = run_study(study, options.data, options.out or f"runs/{study.name}", workers=options.workers, say=_say)
+    _run(study, Path(options.data), options.out or f"runs/{study.name}", options)
+
+
+def _run(study: Study, data: Path, out: str | Path, options: Namespace) -> None:
+    from galineage.cli.scheduler import executor_of
+    from galineage.study import run_study
+
+    with executor_of(options.scheduler) as executor:
+        page = run_study(study, data, out, executor=executor, workers=options.workers, say=_say)
     _name_report(page)
 
 
 def _run_on_toys(study: Study, options: Namespace) -> None:
-    from galineage.study import run_study
     from galineage.study.universe import make_universe, on_toys
 
     out = Path(options.out or f"runs/{study.name}-toys")
     study, boxes = on_toys(study, options.toys)
     make_universe(boxes, out / "data", workers=options.workers or 2, say=_say)
-    _name_report(run_study(study, out / "data", out, workers=options.workers, say=_say))
+    _run(study, out / "data", out, options)
 
 
 def train(options: Namespace) -> None:

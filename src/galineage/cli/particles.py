@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from galineage.cli.scheduler import executor_of
 from galineage.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Iterator
 
     from galineage.history import TracedEagle
     from galineage.sources.native import EagleSource, TngSource
@@ -65,7 +64,7 @@ def prepare(options: Namespace) -> None:
     if options.limit:
         catalogue = catalogue.select(np.arange(min(options.limit, len(catalogue))))
     config = _settings(options)
-    with _executor(options) as executor:
+    with executor_of(options.scheduler) as executor:
         store = make_store(source, catalogue, options.out, config, executor=executor, workers=options.workers or 2)
     print(f"{len(store)} maps of {len({(row['domain'], row['id']) for row in store.rows})} galaxies in {options.out}")
     if any(row["domain"] == source.domain for row in store.rows):
@@ -125,24 +124,6 @@ def _settings(options: Namespace) -> StoreConfig:
     views = tables.get(options.views) or int(options.views)
     maps = MapConfig(pixels=options.pixels, half_width=options.half_width, systemic=options.systemic)
     return StoreConfig(maps=maps, views=views, rotate=options.rotate, number=options.number, seed=options.seed)
-
-
-@contextmanager
-def _executor(options: Namespace) -> Iterator[Any]:
-    """Give whoever makes the shards elsewhere; None for threads here."""
-    if not options.scheduler:
-        yield None
-        return
-    from galineage.errors import MissingDependencyError
-
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise MissingDependencyError(
-            "a Dask scheduler needs the package distributed", advice="pip install 'galineage[cluster]'"
-        ) from error
-    with Client(options.scheduler) as client:
-        yield client.get_executor()
 
 
 def _write_skipped(skipped: Any, path: Path) -> None:

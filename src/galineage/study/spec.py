@@ -313,7 +313,7 @@ class Study:
         every = experiment.targets or (self.target,)
         return every if model is None or model.joint else every[:1]
 
-    def smaller(self, *, epochs: int, folds: int, members: int, toys: int = 1500) -> Study:
+    def smaller(self, *, epochs: int, members: int, folds: int = 100, toys: int = 1500) -> Study:
         """Return the same study with shorter training, fewer folds, members and toys, for a quick look."""
         return replace(
             self,
