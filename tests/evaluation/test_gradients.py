@@ -34,6 +34,10 @@ class Store:
     def truth(self, name):
         return self.f_ex
 
+    @property
+    def groups(self):
+        return np.array([row.get("root", f"{k}") for k, row in enumerate(self.rows)])
+
     def read(self, rows):
         return self.maps[rows].astype(np.float16)
 
@@ -61,13 +65,89 @@ def test_known_slopes_are_recovered():
     assert inner < 0.2
     table = result.to_table()
     assert len(table) == 2 * 2 * 3 * 5
+    assert all(table[name].description for name in table.colnames)
+    assert result.galaxies.sum() == 2000
 
 
 def test_domains_that_differ_are_told():
     same, other = gradients.judge(gradients.compute(Store(800))), gradients.judge(gradients.compute(Store(800, 0.3)))
     assert same.passed
+    assert same.kind == "the same"
     assert not other.passed
-    assert "differ most in metallicity" in other.sentence
+    assert "differ between domains (corrected p < 0.01)" in other.sentence
+    assert "metallicity by up to" in other.sentence
+    assert "none seen in velocity" in other.sentence
+
+
+class Views(Store):
+    """Galaxies whose views, 1 to 12 of them, have nearly one gradient; roots have the same names in both domains."""
+
+    path = Path("made up")
+    channels = ("velocity", "metallicity")
+
+    def __init__(self, galaxies, seed, shift=0.0, roots=True):
+        rng = np.random.default_rng(seed)
+        whose = np.repeat(np.arange(galaxies), rng.integers(1, 13, galaxies))
+        self.f_ex = rng.uniform(0.05, 0.9, galaxies)[whose]
+        self.rows = [{"domain": "ab"[k % 2]} | ({"root": str(k // 2)} if roots else {}) for k in whose]
+        slope = 0.3 * rng.standard_normal((galaxies, 2)) + 0.3 * shift * (np.arange(galaxies) % 2)[:, None]
+        step = slope[whose] + 0.05 * rng.standard_normal((len(whose), 2))
+        place = (np.arange(16) - 7.5) / 4
+        self.maps = step[:, :, None, None] * np.hypot(place[:, None], place[None, :])
+
+
+def chances(found):
+    return np.nanmin(found.p_value, axis=1)
+
+
+def test_views_of_a_galaxy_are_no_independent_galaxies():
+    """Identical populations: permuting views would cry wolf in most of the samples, permuting galaxies does not."""
+    right, naive = (
+        np.array(
+            [chances(gradients.compute(Views(60, seed, roots=roots), bins=3, permutations=99)) for seed in range(40)]
+        )
+        for roots in (True, False)
+    )
+    # 80 tests, each the smallest of three that are nearly one
+    assert (right <= 0.05).mean() < 0.2
+    assert (naive <= 0.05).mean() > 0.5
+
+
+def test_a_known_shift_between_galaxies_is_found_and_measured():
+    found = gradients.compute(Views(300, 1, shift=0.8), bins=4)
+    assert found.differs.all()
+    np.testing.assert_allclose(found.size, 0.8, atol=0.25)
+    assert found.galaxies.sum() == 300
+    assert found.counts.sum() == Views(300, 1).f_ex.size
+    little = gradients.judge(gradients.compute(Views(300, 1, shift=0.0), bins=4))
+    assert little.passed
+
+
+def test_views_do_not_shrink_the_errors_of_medians():
+    many, alone = Views(400, 2), Views(400, 2)
+    one = np.unique([f"{row['domain']}{row['root']}" for row in alone.rows], return_index=True)[1]
+    errors = [gradients.compute(many, rows, bins=2).error for rows in (None, np.sort(one))]
+    np.testing.assert_allclose(errors[0], errors[1], rtol=0.35)
+
+
+def test_the_figure_marks_what_differs():
+    axes = gradients.draw(gradients.compute(Views(300, 1, shift=0.8), bins=4))
+    assert all("p < 0.01" in ax.texts[0].get_text() for ax in axes)
+    assert axes[0].get_facecolor() != (1, 1, 1, 1)
+    plain = gradients.draw(gradients.compute(Views(300, 3), bins=4))
+    assert all("p = " in ax.texts[0].get_text() for ax in plain)
+
+
+def test_one_seed_gives_one_answer():
+    one, two = (gradients.compute(Views(80, 4), bins=3, permutations=50, seed=3) for _ in range(2))
+    np.testing.assert_array_equal(one.p_value, two.p_value)
+
+
+def test_domains_that_never_meet_cannot_be_compared():
+    store = Store(200)
+    store.f_ex = np.where([row["domain"] == "a" for row in store.rows], 0.1, 0.9) + 0.01 * store.f_ex
+    assert "galaxies enough of two domains" in gradients.judge(gradients.compute(store)).sentence
+    gradients.draw(gradients.compute(store))
 
 
 def test_the_figure_has_a_panel_for_each_channel_and_pair():

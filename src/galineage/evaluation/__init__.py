@@ -10,8 +10,8 @@ Every diagnostic is a module with three functions. ``compute`` gives a frozen re
     coverage.draw(result).figure.savefig("coverage.png")
 
 `DIAGNOSTICS` lists those that need the scores of a single test, `JOINT_DIAGNOSTICS` those of joint posteriors over
-several targets; `transfer`, `boxes`, `trend` and `joint_errors` compare several scores, `inputs` and `balance` look at
-catalogues. A new figure is one module and one line in `DIAGNOSTICS`.
+several targets; `answers`, `transfer`, `boxes`, `trend` and `joint_errors` compare several scores, `inputs` and
+`balance` look at catalogues. A new figure is one module and one line in `DIAGNOSTICS`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from galineage.evaluation import (
     accuracy,
+    answers,
     balance,
     boxes,
     coverage,
@@ -63,6 +64,7 @@ __all__ = [
     "Scores",
     "Verdict",
     "accuracy",
+    "answers",
     "balance",
     "boxes",
     "coverage",

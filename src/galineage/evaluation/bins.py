@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -175,6 +175,7 @@ def running(
     min_count: int = MIN_COUNT,
     n_boot: int = N_BOOT,
     seed: int = 0,
+    galaxies: NDArray[Any] | None = None,
 ) -> Running:
     """Compute median and 16th and 84th percentile of ``y`` in bins of ``x``.
 
@@ -190,6 +191,8 @@ def running(
         Bins with fewer galaxies are NaN.
     n_boot, seed : int
         Bootstrap resamples of the galaxies within each bin, and their seed.
+    galaxies : array (n,), optional
+        Whose row each is, as in `galineage.evaluation.bootstrap.bootstrap`. Default: each row is a galaxy.
     """
     which = assign(x, edges)
     k = len(edges) - 1
@@ -201,7 +204,9 @@ def running(
         inside = y[which == i]
         centre[i] = np.median(x[which == i])
         values[:, i] = _percentiles(inside[None])[0]
-        errors[:, i] = spread(bootstrap(_percentiles, inside, n_boot=n_boot, seed=seed + int(i)), len(inside))
+        whose = None if galaxies is None else galaxies[which == i]
+        replicates = bootstrap(_percentiles, inside, n_boot=n_boot, seed=seed + int(i), galaxies=whose)
+        errors[:, i] = spread(replicates, len(inside) if whose is None else len(np.unique(whose)))
     return Running(edges, centre, n, values[0], values[1], values[2], errors[1], values[3], errors[3])
 
 

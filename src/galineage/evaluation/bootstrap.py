@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["N_BOOT", "bootstrap", "bootstrap_ecdf", "ecdf", "spread"]
+__all__ = ["N_BOOT", "bootstrap", "bootstrap_ecdf", "ecdf", "effective", "fraction", "spread"]
 
 N_BOOT = 200
 """Default number of resamples: errors are then known to 5 per cent of themselves."""
@@ -127,11 +127,86 @@ def ecdf(values: NDArray[Any], grid: NDArray[Any]) -> Array:
     return np.searchsorted(np.sort(values), grid, side="right") / len(values)
 
 
-def bootstrap_ecdf(values: NDArray[Any], grid: NDArray[Any], *, n_boot: int = N_BOOT, seed: int = 0) -> Array:
+def fraction(inside: NDArray[np.bool_], galaxies: NDArray[Any] | None = None) -> tuple[float, float]:
+    """Fraction of rows that are true, and its standard error.
+
+    Parameters
+    ----------
+    inside : array (n,) of bool
+        At least one row.
+    galaxies : array (n,), optional
+        Whose row each is. Where several rows are one galaxy's, deviations are added up over each galaxy before they are
+        squared (Cochran 1977, section 9A; a ratio to the number of rows); else the error is binomial.
+
+    Returns
+    -------
+    value, error : float
+        No unit. The error is NaN for one galaxy.
+    """
+    p, n = float(inside.mean()), len(inside)
+    label, count = _labels(galaxies, n)
+    if count < 2:
+        return p, float("nan")
+    if count == n:
+        return p, float(np.sqrt(p * (1 - p) / n))
+    sums = np.bincount(label, weights=inside - p)
+    return p, float(np.sqrt(count / (count - 1) * (sums**2).sum()) / n)
+
+
+def effective(values: NDArray[Any], galaxies: NDArray[Any] | None = None) -> int:
+    """As how many independent rows these count.
+
+    Rows of one galaxy, such as its views, say less than as many galaxies do. The mean of n rows has the variance of a
+    mean of n / (1 + (m - 1) r) independent ones (Kish 1965, section 5.4), where m is the mean number of rows of a
+    galaxy, each row counted once, and r the correlation of two rows of one galaxy, estimated by analysis of variance
+    and kept within 0 and 1.
+
+    Parameters
+    ----------
+    values : array (n,)
+        Any unit; finite.
+    galaxies : array (n,), optional
+        Whose row each is. Default: each row is a galaxy.
+
+    Returns
+    -------
+    int
+        From the number of galaxies, less if some have far more rows than others, to n.
+    """
+    n = len(values)
+    label, count = _labels(galaxies, n)
+    if count == n or count < 2:
+        return min(n, count)
+    rows = np.bincount(label)
+    means = np.bincount(label, weights=values) / rows
+    within = float(((values - means[label]) ** 2).sum()) / (n - count)
+    between = float((rows * (means - np.mean(values)) ** 2).sum()) / (count - 1)
+    usual = (n - float((rows**2).sum()) / n) / (count - 1)
+    total = between + (usual - 1) * within
+    alike = float(np.clip((between - within) / total, 0, 1)) if total > 0 else 1.0
+    return max(1, round(n / (1 + (float((rows**2).sum()) / n - 1) * alike)))
+
+
+def _labels(galaxies: NDArray[Any] | None, n: int) -> tuple[NDArray[np.int64], int]:
+    """Return the number of the galaxy of each row, and how many galaxies there are."""
+    if galaxies is None:
+        return np.arange(n), n
+    names, label = np.unique(galaxies, return_inverse=True)
+    return label, len(names)
+
+
+def bootstrap_ecdf(
+    values: NDArray[Any],
+    grid: NDArray[Any],
+    *,
+    n_boot: int = N_BOOT,
+    seed: int = 0,
+    galaxies: NDArray[Any] | None = None,
+) -> Array:
     """Bootstrap an empirical distribution function on a grid.
 
     Resampling n galaxies and counting them between grid points is a multinomial draw with the observed fractions, so
-    the cost does not grow with n.
+    the cost does not grow with n. Where galaxies have several rows, whole galaxies are drawn, as many as there are.
 
     Parameters
     ----------
@@ -141,6 +216,8 @@ def bootstrap_ecdf(values: NDArray[Any], grid: NDArray[Any], *, n_boot: int = N_
         Ascending points in the same unit.
     n_boot, seed : int
         As in `bootstrap`.
+    galaxies : array (n,), optional
+        Whose row each is. Default: each row is a galaxy.
 
     Returns
     -------
@@ -154,9 +231,24 @@ def bootstrap_ecdf(values: NDArray[Any], grid: NDArray[Any], *, n_boot: int = N_
     """
     n = len(values)
     _check(n, n_boot)
+    label, count = _labels(galaxies, n)
+    if count < n:
+        return _clustered_ecdf(np.searchsorted(grid, values), len(grid), label, count, n_boot, seed)
     cells = np.diff(ecdf(values, grid), prepend=0.0, append=1.0).clip(0.0)
     counts = np.random.default_rng(seed).multinomial(n, cells / cells.sum(), size=n_boot)
     return np.cumsum(counts[:, :-1], axis=1) / n
+
+
+def _clustered_ecdf(
+    cell: NDArray[np.int64], k: int, label: NDArray[np.int64], count: int, n_boot: int, seed: int
+) -> Array:
+    rng = np.random.default_rng(seed)
+    out = np.empty((n_boot, k))
+    for line in out:
+        times = np.bincount(rng.integers(0, count, size=count), minlength=count)[label]
+        found = np.cumsum(np.bincount(cell, weights=times, minlength=k + 1))
+        line[:] = found[:-1] / found[-1]
+    return out
 
 
 def _check(n: int, n_boot: int) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from scipy import special
 
 from galineage.errors import ConfigError, DataError
+from galineage.evaluation.bootstrap import effective
 from galineage.evaluation.verdict import Verdict, plus_minus
 
 if TYPE_CHECKING:
@@ -51,7 +52,9 @@ class Uniformity:
     Attributes
     ----------
     n : int
-        Number of galaxies.
+        Number of rows: galaxies, or views of them.
+    effective : int
+        As how many independent galaxies they count; ``n`` if each is another galaxy.
     shift, shift_error : float
         Mean normal score: by how many posterior widths the truth lies above the posterior (negative: below); 0 if
         right.
@@ -64,6 +67,7 @@ class Uniformity:
     """
 
     n: int
+    effective: int
     shift: float
     shift_error: float
     spread: float
@@ -94,7 +98,7 @@ class Uniformity:
             Empty if calibrated; ``("too few",)`` below `MIN_GALAXIES`; else some of ``biased low``, ``biased high``,
             ``too narrow``, ``too wide``, or ``wrong shape`` alone.
         """
-        if self.n < MIN_GALAXIES:
+        if self.effective < MIN_GALAXIES:
             return ("too few",)
         found = []
         if self.p_shift < level / 3 and abs(self.shift) * _PER_SHIFT > tolerance:
@@ -128,7 +132,7 @@ class Uniformity:
 
     def _explain(self, kind: str) -> str:
         if kind == "too few":
-            return f"{self.n} galaxies are too few to judge (at least {MIN_GALAXIES})"
+            return f"{self.effective} galaxies are too few to judge (at least {MIN_GALAXIES})"
         if kind in ("too narrow", "too wide"):
             return f"{kind} (widths should be multiplied by {plus_minus(self.spread, self.spread_error)})"
         if kind in ("biased low", "biased high"):
@@ -138,7 +142,7 @@ class Uniformity:
         return f"wrong shape (off by {self.distance:.3f} in probability though centre and width are right)"
 
 
-def uniformity(u: NDArray[Any], draws: int | None = None) -> Uniformity:
+def uniformity(u: NDArray[Any], draws: int | None = None, galaxies: NDArray[Any] | None = None) -> Uniformity:
     """Test whether probabilities are uniform over galaxies.
 
     Parameters
@@ -147,6 +151,10 @@ def uniformity(u: NDArray[Any], draws: int | None = None) -> Uniformity:
         Probabilities in [0, 1]; with ``draws``, whole numbers from 0 to ``draws``.
     draws : int, optional
         If given, ``u`` are ranks among this many posterior samples.
+    galaxies : array (n,), optional
+        Whose row each is. Where several are one galaxy's, errors and probabilities are those of fewer galaxies: of as
+        many as the rows count for by the correlation of normal scores of one galaxy (`galineage.evaluation.bootstrap`).
+        Default: each row is a galaxy.
 
     Returns
     -------
@@ -180,16 +188,18 @@ def uniformity(u: NDArray[Any], draws: int | None = None) -> Uniformity:
     scores = special.ndtri(np.clip(u, 0.25 / n, 1 - 0.25 / n)) / null
     shift = float(scores.mean())
     spread = float(scores.std(ddof=1)) if n > 1 else math.nan
-    root = math.sqrt(n)
+    count = effective(scores, galaxies)
+    root = math.sqrt(count)
     return Uniformity(
         n=n,
+        effective=count,
         shift=shift,
         shift_error=spread / root,
         spread=spread,
-        spread_error=spread / math.sqrt(2 * max(n - 1, 1)),
+        spread_error=spread / math.sqrt(2 * max(count - 1, 1)),
         distance=distance,
-        p_shift=_p_shift(shift, spread, n),
-        p_spread=_p_spread(spread, n),
+        p_shift=_p_shift(shift, spread, count),
+        p_spread=_p_spread(spread, count),
         # Stephens (1970) makes the limiting distribution good to three digits from n = 5 on
         p_distance=float(special.kolmogorov(distance * (root + 0.12 + 0.11 / root))),
     )

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import special
 
 from galineage.errors import ConfigError
-from galineage.evaluation.bootstrap import N_BOOT, bootstrap_ecdf, ecdf
+from galineage.evaluation.bootstrap import N_BOOT, bootstrap_ecdf, ecdf, fraction
 from galineage.evaluation.calibration import BAND, LEVEL, TOLERANCE, Uniformity, simultaneous_band, uniformity
 from galineage.evaluation.style import INK, MUTED, colour, curve_name, new_axes, styled
 from galineage.evaluation.tabulate import make_table
@@ -42,10 +42,12 @@ class Coverage:
     low, high : array (k,)
         16th and 84th percentile of ``observed`` over bootstrap resamples.
     band_low, band_high : array (k,)
-        Where the whole curve of a calibrated model stays with 99 % probability.
+        Where the whole curve of a calibrated model stays with 99 % probability; wider where rows are views of fewer
+        galaxies.
     at68, at95 : (float, float)
         Observed coverage of the 16-84 % and 2.5-97.5 % intervals, as in `galineage.evaluation.accuracy`, and its
-        binomial error; with ``gaussian`` that of mean ± 1 standard deviation and of the Gaussian 95 % interval.
+        error, binomial or of galaxies with all of their views; with ``gaussian`` that of mean ± 1 standard deviation
+        and of the Gaussian 95 % interval.
     test : Uniformity
         Test of the underlying probabilities.
     model, label : str
@@ -109,7 +111,7 @@ def compute(scores: Scores, *, method: Method = "central", n_boot: int = N_BOOT,
     if method not in ("central", "gaussian"):
         raise ConfigError(f"there is no coverage method {method!r}", expected="central or gaussian")
     u = scores.pit if method == "central" else _gaussian_pit(scores)
-    test = uniformity(u)
+    test = uniformity(u, galaxies=scores.ids)
     central = np.abs(2 * u - 1)
     if method == "central":
         pairs = (scores.p16, scores.p84), (scores.p025, scores.p975)
@@ -117,8 +119,9 @@ def compute(scores: Scores, *, method: Method = "central", n_boot: int = N_BOOT,
     else:
         inside = [central <= special.erf(np.sqrt(0.5)), central <= 0.95]
     nominal = np.linspace(0, 1, 101)
-    low, high = np.percentile(bootstrap_ecdf(central, nominal, n_boot=n_boot, seed=seed), [16, 84], axis=0)
-    band_low, band_high = simultaneous_band(len(u), nominal)
+    curves = bootstrap_ecdf(central, nominal, n_boot=n_boot, seed=seed, galaxies=scores.ids)
+    low, high = np.percentile(curves, [16, 84], axis=0)
+    band_low, band_high = simultaneous_band(test.effective, nominal)
     return Coverage(
         method=method,
         nominal=nominal,
@@ -127,8 +130,8 @@ def compute(scores: Scores, *, method: Method = "central", n_boot: int = N_BOOT,
         high=high,
         band_low=band_low,
         band_high=band_high,
-        at68=_binomial(inside[0]),
-        at95=_binomial(inside[1]),
+        at68=fraction(inside[0], scores.ids),
+        at95=fraction(inside[1], scores.ids),
         test=test,
         model=scores.model,
         label=scores.label,
@@ -179,9 +182,3 @@ def _gaussian_pit(scores: Scores) -> Array:
     width = np.where(scores.std > 0, scores.std, np.finfo(float).tiny)
     with np.errstate(over="ignore"):
         return np.asarray(special.ndtr((scores.truth - scores.mean) / width), dtype=float)
-
-
-def _binomial(inside: NDArray[np.bool_]) -> tuple[float, float]:
-    p = float(inside.mean())
-    n = len(inside)
-    return p, float(np.sqrt(p * (1 - p) / n)) if n > 1 else float("nan")

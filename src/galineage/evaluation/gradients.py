@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from galineage.errors import DataError
+from galineage.evaluation.bootstrap import effective
+from galineage.evaluation.calibration import LEVEL
 from galineage.evaluation.example_maps import TITLES
-from galineage.evaluation.style import colour, new_figure, styled
+from galineage.evaluation.permutation import PERMUTATIONS, compare, holm
+from galineage.evaluation.style import INK, colour, new_figure, styled
+from galineage.evaluation.tabulate import make_table
 from galineage.evaluation.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from astropy.table import Table
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["PAIRS", "Gradients", "compute", "draw", "judge", "ring_means"]
+__all__ = ["PAIRS", "SMALL", "Gradients", "compute", "draw", "judge", "ring_means"]
 
 RINGS = {"r/4": (0.0, 8.0), "r/2": (14.0, 18.0), "r": (30.0, 34.0), "2r": (48.0, np.inf)}
 """Inner and outer radius of each ring in pixels of a map of 128, as in the authors' code: the innermost is a disc of a
@@ -32,6 +35,9 @@ quarter of the half-mass radius, the outermost everything beyond one and a half.
 
 PAIRS = (("r/2", "r/4"), ("2r", "r/4"), ("2r", "r"))
 """Rings whose means are subtracted from each other."""
+
+SMALL = 0.2
+"""Differences up to this part of the scatter are called small (Cohen 1988), however surely they are there."""
 
 _CHUNK = 256
 
@@ -47,10 +53,16 @@ class Gradients:
     edges : array (b + 1,)
         Bins of f_ex, no unit.
     middle, low, high, error : array (domains, channels, pairs, b)
-        Median, 16 % and 84 % quantile, and error of the median, of maps whose mean is 0 and deviation 1: no unit. NaN
-        in bins of fewer than 5 maps.
-    counts : array (domains, b) of int
-        Maps in each bin.
+        Median, 16 % and 84 % quantile, and error of the median, of maps whose mean is 0 and deviation 1: no unit. Views
+        of a galaxy count as what they add. NaN in bins of fewer than 5 maps.
+    counts, galaxies : array (domains, b) of int
+        Maps in each bin, and galaxies whose mean f_ex lies in it.
+    p_value, adjusted : array (channels, pairs)
+        Probability that the domains' gradients differ so much at equal f_ex by chance, alone and corrected for the
+        number of gradients looked at (`galineage.evaluation.permutation`). NaN with one domain.
+    size : array (channels, pairs)
+        Root mean square difference between domains at equal f_ex, in units of the scatter of galaxies, noise taken off;
+        no unit, NaN with one domain.
     """
 
     domains: tuple[str, ...]
@@ -61,21 +73,39 @@ class Gradients:
     high: Array
     error: Array
     counts: NDArray[np.int64]
+    galaxies: NDArray[np.int64]
+    p_value: Array
+    adjusted: Array
+    size: Array
+
+    @property
+    def differs(self) -> NDArray[np.bool_]:
+        """Which gradients differ, at the level of 1 % for all of them together: array (channels, pairs)."""
+        return np.nan_to_num(self.adjusted, nan=1.0) < LEVEL
 
     def to_table(self) -> Table:
-        """Return one row for each set, channel, pair of rings and bin."""
-        from astropy.table import Table
-
-        rows = [
-            (domain, channel, f"{outer} - {inner}", self.edges[k], self.edges[k + 1], int(self.counts[d, k]),
-             *(float(values[d, c, p, k]) for values in (self.middle, self.error, self.low, self.high)))
-            for d, domain in enumerate(self.domains)
-            for c, channel in enumerate(self.channels)
-            for p, (outer, inner) in enumerate(PAIRS)
-            for k in range(len(self.edges) - 1)
-        ]  # fmt: skip
-        names = ("domain", "channel", "rings", "f_ex_low", "f_ex_high", "maps", "median", "median_error", "p16", "p84")
-        return Table(rows=rows, names=names)
+        """Return one row for each set, channel, pair of rings and bin; the test is repeated in each row of a pair."""
+        bins = np.arange(len(self.edges) - 1)
+        places = itertools.product(range(len(self.domains)), range(len(self.channels)), range(len(PAIRS)), bins)
+        d, c, p, k = np.array(list(places)).T
+        pairs = np.array([f"{outer} - {inner}" for outer, inner in PAIRS])
+        columns = [
+            ("domain", np.array(self.domains)[d], "", "whose maps"),
+            ("channel", np.array(self.channels)[c], "", "map"),
+            ("rings", pairs[p], "", "which ring's mean less which"),
+            ("f_ex_low", self.edges[k], "", "lower edge of the bin of f_ex"),
+            ("f_ex_high", self.edges[k + 1], "", "upper edge of the bin of f_ex"),
+            ("maps", self.counts[d, k], "", "maps in the bin"),
+            ("galaxies", self.galaxies[d, k], "", "galaxies in the bin"),
+            ("median", self.middle[d, c, p, k], "", "median gradient of standardised maps"),
+            ("median_error", self.error[d, c, p, k], "", "error of the median"),
+            ("p16", self.low[d, c, p, k], "", "16 % quantile"),
+            ("p84", self.high[d, c, p, k], "", "84 % quantile"),
+            ("difference", self.size[c, p], "", "rms difference of domains at equal f_ex over the scatter of galaxies"),
+            ("p_value", self.p_value[c, p], "", "its probability by chance (permutation test)"),
+            ("p_holm", self.adjusted[c, p], "", "the same, corrected for the number of channels and pairs (Holm)"),
+        ]
+        return make_table(columns)
 
 
 def ring_means(values: NDArray[np.floating]) -> Array:
@@ -88,8 +118,18 @@ def ring_means(values: NDArray[np.floating]) -> Array:
     return np.stack([flat[..., mask].mean(axis=-1) for mask in masks], axis=-1)
 
 
-def compute(store: MapStore, rows: NDArray[np.int64] | None = None, *, bins: int = 8) -> Gradients:
-    """Measure gradients of the refined maps of a store, one domain beside the other.
+def compute(
+    store: MapStore,
+    rows: NDArray[np.int64] | None = None,
+    *,
+    bins: int = 8,
+    permutations: int = PERMUTATIONS,
+    seed: int = 0,
+) -> Gradients:
+    """Measure gradients of the refined maps of a store, one domain beside the other, and test whether they differ.
+
+    The test is about galaxies: of all maps with one root the means of gradient and f_ex are taken, and the domains of
+    such means are permuted within the bins of f_ex.
 
     Parameters
     ----------
@@ -99,6 +139,8 @@ def compute(store: MapStore, rows: NDArray[np.int64] | None = None, *, bins: int
         Which maps. Default: all.
     bins : int
         Bins of f_ex between its smallest and largest value.
+    permutations, seed : int
+        Permutations of the test and their seed.
 
     Returns
     -------
@@ -121,55 +163,103 @@ def compute(store: MapStore, rows: NDArray[np.int64] | None = None, *, bins: int
         means = ring_means(store.read(known[start : start + _CHUNK]))
         pairs = [means[..., order.index(outer)] - means[..., order.index(inner)] for outer, inner in PAIRS]
         differences.append(np.stack(pairs, axis=-1))
-    return _binned(np.concatenate(differences), truth[known], names[known], store.channels, bins)
-
-
-def _binned(found: Array, truth: Array, names: NDArray[Any], channels: Sequence[str], bins: int) -> Gradients:
-    edges = np.linspace(truth.min(), np.nextafter(truth.max(), np.inf), bins + 1)
+    found, truth, names = np.concatenate(differences), truth[known], names[known]
+    # roots of two simulations can have one name
+    whose = np.unique(np.stack([names, store.groups[known].astype(str)]), axis=1, return_inverse=True)[1].ravel()
     domains = tuple(dict.fromkeys(names.tolist()))
-    shape = (len(domains), len(channels), len(PAIRS), bins)
-    middle, low, high, error = (np.full(shape, np.nan) for _ in range(4))
-    counts = np.zeros((len(domains), bins), dtype=np.int64)
-    place = (np.searchsorted(edges, truth, side="right") - 1).clip(0, bins - 1)
-    for d, domain in enumerate(domains):
-        for k in range(bins):
-            mine = found[(names == domain) & (place == k)]
-            counts[d, k] = len(mine)
-            if len(mine) < 5:
-                continue
-            low[d, ..., k], middle[d, ..., k], high[d, ..., k] = np.quantile(mine, [0.16, 0.5, 0.84], axis=0)
-            # of a median of normal numbers
-            error[d, ..., k] = 1.2533 * (high[d, ..., k] - low[d, ..., k]) / 2 / np.sqrt(len(mine))
-    return Gradients(domains, tuple(channels), edges, middle, low, high, error, counts)
+    domain = np.array([domains.index(name) for name in names])
+    edges = np.linspace(truth.min(), np.nextafter(truth.max(), np.inf), bins + 1)
+    numbers = _binned(found, _place(truth, edges), domain, whose, (len(domains), bins))
+    tested = _tested(found, truth, domain, whose, edges, permutations, seed)
+    return Gradients(domains, tuple(store.channels), edges, *numbers, *tested)
+
+
+def _place(truth: Array, edges: Array) -> NDArray[np.int64]:
+    return np.asarray((np.searchsorted(edges, truth, side="right") - 1).clip(0, len(edges) - 2))
+
+
+def _binned(
+    found: Array, place: NDArray[np.int64], domain: NDArray[np.int64], whose: NDArray[np.int64], shape: tuple[int, int]
+) -> tuple[Array, Array, Array, Array, NDArray[np.int64]]:
+    middle, low, high, error = (np.full((shape[0], *found.shape[1:], shape[1]), np.nan) for _ in range(4))
+    counts = np.zeros(shape, dtype=np.int64)
+    for d, k in np.ndindex(*shape):
+        inside = (domain == d) & (place == k)
+        mine = found[inside]
+        counts[d, k] = len(mine)
+        if len(mine) < 5:
+            continue
+        low[d, ..., k], middle[d, ..., k], high[d, ..., k] = np.quantile(mine, [0.16, 0.5, 0.84], axis=0)
+        flat = mine.reshape(len(mine), -1)
+        number = [effective(column, whose[inside]) if np.isfinite(column).all() else 1 for column in flat.T]
+        # of a median of normal numbers
+        width = 1.2533 * (high[d, ..., k] - low[d, ..., k]) / 2
+        error[d, ..., k] = width / np.sqrt(np.reshape(number, mine.shape[1:]))
+    return middle, low, high, error, counts
+
+
+def _tested(
+    found: Array,
+    truth: Array,
+    domain: NDArray[np.int64],
+    whose: NDArray[np.int64],
+    edges: Array,
+    permutations: int,
+    seed: int,
+) -> tuple[NDArray[np.int64], Array, Array, Array]:
+    """Galaxies in each bin, and probabilities and sizes of the differences of their mean gradients."""
+    number = np.bincount(whose)
+    flat = found.reshape(len(found), -1)
+    means = np.stack([np.bincount(whose, weights=column) / number for column in flat.T], axis=-1)
+    along = np.bincount(whose, weights=truth) / number
+    of_galaxy = np.zeros(len(number), dtype=np.int64)
+    of_galaxy[whose] = domain
+    place = _place(along, edges)
+    galaxies = np.zeros((int(domain.max()) + 1, len(edges) - 1), dtype=np.int64)
+    np.add.at(galaxies, (of_galaxy, place), 1)
+    result = compare(means, along, of_galaxy, place, permutations=permutations, seed=seed)
+    p_value, size = result.p_value.reshape(found.shape[1:]), result.size.reshape(found.shape[1:])
+    return galaxies, p_value, holm(p_value), size
 
 
 def judge(result: Gradients) -> Verdict:
-    """Say in which channel the domains differ most at equal f_ex, in units of the galaxies' own scatter."""
+    """Say which gradients differ between the domains at equal f_ex, how surely, and by how much.
+
+    Passes if none does, at the level of 1 % for all of them together, by more than `SMALL` times the scatter of the
+    galaxies.
+    """
     if len(result.domains) < 2:
         return Verdict("One domain: nothing to compare its gradients with.", False)
-    scatter = np.nanmean((result.high - result.low) / 2, axis=0)
-    apart = np.nanmax(result.middle, axis=0) - np.nanmin(result.middle, axis=0)
-    noise = np.sqrt(np.nansum(result.error**2, axis=0))
-    whole = np.isfinite(result.middle).all(axis=0) & (scatter > 0)
-    if not whole.any():
-        return Verdict("No bin of f_ex has maps of every domain.", False)
-    ratio = np.where(whole, apart / np.where(scatter > 0, scatter, 1), 0.0)
-    each = ratio.max(axis=(1, 2))
-    worst = int(np.argmax(each))
-    pair, bin_ = np.unravel_index(int(np.argmax(ratio[worst])), ratio[worst].shape)
-    middle = 0.5 * (result.edges[bin_] + result.edges[bin_ + 1])
-    sure = apart[worst, pair, bin_] / noise[worst, pair, bin_]
+    tested = np.isfinite(result.p_value)
+    if not tested.any():
+        return Verdict("No bin of f_ex has galaxies enough of two domains.", False)
+    differs = result.differs
+    opening = f"At equal f_ex {int(differs.sum())} of {int(tested.sum())} gradients differ between domains"
+    if not differs.any():
+        return Verdict(f"{opening} (smallest corrected p {np.nanmin(result.adjusted):.2g}).", True, "the same")
+    worst = np.where(differs, result.size, 0.0)
+    sizes = worst.max(axis=1)
+    parts = []
+    for c in np.argsort(-sizes, kind="stable"):
+        if differs[c].any():
+            outer, inner = PAIRS[int(np.argmax(worst[c]))]
+            parts.append(f"{result.channels[c]} by up to {sizes[c]:.2g} ({outer} - {inner})")
+    quiet = [name for name, its in zip(result.channels, differs, strict=True) if not its.any()]
+    rest = f"; none seen in {', '.join(quiet)}" if quiet else ""
+    passed = bool(sizes.max() <= SMALL)
     return Verdict(
-        f"Gradients differ most in {result.channels[worst]} ({PAIRS[pair][0]} - {PAIRS[pair][1]}): by "
-        f"{each[worst]:.1f} times the scatter of galaxies at f_ex {middle:.2f} ({sure:.0f} standard errors); least in "
-        f"{result.channels[int(np.argmin(each))]} ({each.min():.1f}).",
-        bool(each.max() < 1),
+        f"{opening} (corrected p < {LEVEL:g}), in units of the scatter of galaxies: {', '.join(parts)}{rest}.",
+        passed,
+        "differ little" if passed else "differ",
     )
 
 
 @styled
 def draw(result: Gradients, figure: Figure | SubFigure | None = None) -> list[Axes]:
     """Draw gradients against f_ex: a row for each pair of rings, a column for each channel, a colour for each domain.
+
+    Each panel says by how much the domains differ, in units of the scatter of galaxies, and its corrected probability;
+    panels of gradients that differ are tinted.
 
     Parameters
     ----------
@@ -200,6 +290,7 @@ def draw(result: Gradients, figure: Figure | SubFigure | None = None) -> list[Ax
                     label=f"{domain}",
                 )  # fmt: skip
             ax.axhline(0, color="0.6", lw=0.8, ls=":")
+            _mark(ax, result, c, p)
             if p == 0:
                 ax.set_title(TITLES.get(channel, channel))
             if c == 0:
@@ -208,3 +299,19 @@ def draw(result: Gradients, figure: Figure | SubFigure | None = None) -> list[Ax
     for ax in grid[-1]:
         ax.set_xlabel(r"$f_\mathrm{ex}$")
     return [ax for line in grid for ax in line]
+
+
+def _mark(ax: Axes, result: Gradients, channel: int, pair: int) -> None:
+    chance = result.adjusted[channel, pair]
+    if not np.isfinite(chance):
+        return
+    sure = bool(result.differs[channel, pair])
+    if sure:
+        ax.set_facecolor("#fdf3e1")
+    text = f"{result.size[channel, pair]:.2f} σ, " + (f"p < {LEVEL:g}" if sure else f"p = {chance:.2g}")
+    low, high = ax.get_ylim()
+    ax.set_ylim(low, high + 0.16 * (high - low))
+    ax.text(
+        0.97, 0.95, text, transform=ax.transAxes, ha="right", va="top", fontsize=8.5, color=INK if sure else "0.45",
+        fontweight="bold" if sure else "normal",
+    )  # fmt: skip

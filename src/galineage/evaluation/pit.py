@@ -87,11 +87,11 @@ def compute(scores: Scores, *, bins: int = 20, n_boot: int = N_BOOT, seed: int =
 
     if bins < 2:
         raise ConfigError(f"the number of PIT bins is {bins}", expected="at least 2")
-    test = uniformity(scores.pit)
+    test = uniformity(scores.pit, galaxies=scores.ids)
     edges = np.linspace(0, 1, bins + 1)
     density = np.diff(ecdf(scores.pit, edges[1:-1]), prepend=0.0, append=1.0) * bins
-    curves = bootstrap_ecdf(scores.pit, edges[1:-1], n_boot=n_boot, seed=seed)
-    n = test.n
+    curves = bootstrap_ecdf(scores.pit, edges[1:-1], n_boot=n_boot, seed=seed, galaxies=scores.ids)
+    n = test.effective
     error = spread(np.diff(curves, axis=1, prepend=0.0, append=1.0) * bins, n)
     low, high = (float(binom.ppf(q, n, 1 / bins)) * bins / n for q in (0.025, 0.975))
     return Pit(edges, density, error, (low, high), test, scores.model, scores.label)

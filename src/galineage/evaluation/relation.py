@@ -114,7 +114,7 @@ def compute(
     split : float
         log10 of the mass in Msun on either side of which the worst bin is named.
     n_boot, seed : int
-        Bootstrap resamples (truth and prediction together) and their seed.
+        Bootstrap resamples (truth and prediction together, of galaxies with all of their rows) and their seed.
 
     Raises
     ------
@@ -125,13 +125,15 @@ def compute(
     mass = abscissa(scores, "mstar")
     edges = bin_edges(mass, bins)
     which = assign(mass, edges)
-    runs = [running(mass, y, edges, n_boot=n_boot, seed=seed) for y in (scores.truth, predicted)]
+    runs = [running(mass, y, edges, n_boot=n_boot, seed=seed, galaxies=scores.ids) for y in (scores.truth, predicted)]
     k = len(edges) - 1
     offset, error = np.full((2, k), np.nan)
     for i in np.flatnonzero(runs[0].n >= MIN_COUNT):
         pair = scores.truth[which == i], predicted[which == i]
         offset[i] = _offset(pair[0][None], pair[1][None])[0]
-        error[i] = spread(bootstrap(_offset, *pair, n_boot=n_boot, seed=seed + int(i)), len(pair[0]))
+        whose = scores.ids[which == i]
+        replicates = bootstrap(_offset, *pair, n_boot=n_boot, seed=seed + int(i), galaxies=whose)
+        error[i] = spread(replicates, len(np.unique(whose)))
     high = runs[0].x >= split
     judged = np.isfinite(offset) & (runs[0].n >= JUDGED_COUNT)
     return Relation(

@@ -96,14 +96,14 @@ def compute(scores: Scores, *, n_boot: int = N_BOOT, seed: int = 0) -> Ranks:
     draws = scores.draws
     if draws < 1:
         raise DataError(f"ranks are among {draws} posterior samples", expected="at least 1")
-    test = uniformity(scores.rank, draws)
+    test = uniformity(scores.rank, draws, scores.ids)
     # Only at whole ranks do uniform ranks have the probability that the grid claims.
     steps = np.unique(np.linspace(1, draws, min(draws, 100)).round().astype(np.int64))
     grid = steps / (draws + 1)
     ranks = scores.rank.astype(float)
-    curves = bootstrap_ecdf(ranks, steps - 0.5, n_boot=n_boot, seed=seed) - grid
+    curves = bootstrap_ecdf(ranks, steps - 0.5, n_boot=n_boot, seed=seed, galaxies=scores.ids) - grid
     low, high = np.percentile(curves, [16, 84], axis=0)
-    band_low, band_high = simultaneous_band(test.n, grid)
+    band_low, band_high = simultaneous_band(test.effective, grid)
     return Ranks(
         grid=grid,
         difference=ecdf(ranks, steps - 0.5) - grid,

@@ -101,8 +101,8 @@ def compute(scores: Scores, *, n_boot: int = N_BOOT, seed: int = 0) -> Tarp:
     lie on one side, so a shift is better seen in PIT or ranks.
     """
     ranks = np.rint(scores.tarp * scores.draws) if scores.draws > 0 else scores.tarp
-    test = uniformity(ranks, scores.draws if scores.draws > 0 else None)
-    return _curve(scores.tarp, test, scores.model, scores.label, n_boot, seed)
+    test = uniformity(ranks, scores.draws if scores.draws > 0 else None, scores.ids)
+    return _curve(scores.tarp, scores.ids, test, scores.model, scores.label, n_boot, seed)
 
 
 def compute_joint(scores: JointScores, *, n_boot: int = N_BOOT, seed: int = 0) -> Tarp:
@@ -120,19 +120,23 @@ def compute_joint(scores: JointScores, *, n_boot: int = N_BOOT, seed: int = 0) -
     DataError
         If every target is defined in no galaxy.
     """
-    fractions = scores.tarp[np.isfinite(scores.tarp)]
-    return _curve(fractions, uniformity(fractions), scores.model, scores.label, n_boot, seed)
+    known = np.isfinite(scores.tarp)
+    fractions, ids = scores.tarp[known], scores.ids[known]
+    test = uniformity(fractions, galaxies=ids)
+    return _curve(fractions, ids, test, scores.model, scores.label, n_boot, seed)
 
 
-def _curve(fractions: Array, test: Uniformity, model: str, label: str, n_boot: int, seed: int) -> Tarp:
+def _curve(
+    fractions: Array, ids: NDArray[np.str_], test: Uniformity, model: str, label: str, n_boot: int, seed: int
+) -> Tarp:
     level = np.linspace(0, 1, 51)
-    curves = bootstrap_ecdf(fractions, level, n_boot=n_boot, seed=seed)
+    curves = bootstrap_ecdf(fractions, level, n_boot=n_boot, seed=seed, galaxies=ids)
     low, high = np.percentile(curves, [16, 84], axis=0)
-    band_low, band_high = simultaneous_band(test.n, level)
+    band_low, band_high = simultaneous_band(test.effective, level)
     return Tarp(
         level=level,
         coverage=ecdf(fractions, level),
-        error=spread(curves, test.n),
+        error=spread(curves, test.effective),
         low=low,
         high=high,
         band_low=band_low,

@@ -117,7 +117,7 @@ def compute(
     bins : int or sequence of float
         Number of bins over the range of all of them, or edges in log10 of Msun or the target's unit.
     n_boot, seed : int
-        Bootstrap resamples and their seed.
+        Bootstrap resamples, of galaxies with all of their rows, and their seed.
 
     Raises
     ------
@@ -136,7 +136,10 @@ def compute(
     return Trend(
         along=along,
         names=_names(several),
-        curves=tuple(running(x, y, edges, n_boot=n_boot, seed=seed) for x, y in zip(xs, errors, strict=True)),
+        curves=tuple(
+            running(x, y, edges, n_boot=n_boot, seed=seed, galaxies=item.ids)
+            for x, y, item in zip(xs, errors, several, strict=True)
+        ),
         rmse=rmse,
         behind=behind,
         spread=float(several[0].truth.std()),
@@ -211,12 +214,19 @@ def _rmse(several: Sequence[Scores], errors: Sequence[Array], n_boot: int, seed:
     ids = [item.ids[order] for item, order in zip(several, orders, strict=True)]
     # one seed and one order of galaxies: the same galaxies are drawn for every model that has them all
     squares = [error[order] ** 2 for error, order in zip(errors, orders, strict=True)]
-    replicates = [bootstrap(_root_mean, square, n_boot=n_boot, seed=seed) for square in squares]
-    rmse = [(float(_root_mean(s)), float(spread(r, len(s)))) for s, r in zip(squares, replicates, strict=True)]
+    replicates = [
+        bootstrap(_root_mean, square, n_boot=n_boot, seed=seed, galaxies=whose)
+        for square, whose in zip(squares, ids, strict=True)
+    ]
+    counts = [len(np.unique(whose)) for whose in ids]
+    rmse = [
+        (float(_root_mean(square)), float(spread(found, count)))
+        for square, found, count in zip(squares, replicates, counts, strict=True)
+    ]
     behind = []
     for i, (value, error) in enumerate(rmse):
         if np.array_equal(ids[i], ids[0]):
-            error = float(spread(replicates[0] - replicates[i], len(ids[0])))
+            error = float(spread(replicates[0] - replicates[i], counts[0]))
         else:
             error = float(np.hypot(rmse[0][1], error))
         behind.append((rmse[0][0] - value, error))
