@@ -32,7 +32,7 @@ def test_impossible_values_name_the_star_and_the_range(name, value, star):
     low, high, _ = RANGES[name]
     number = {"below": low - 1, "above": high * 2}.get(value, value)
     arrays = {"position": np.zeros((10, 3)), "velocity": np.zeros((10, 3)), "mass": np.ones(10)}
-    arrays.setdefault(name, np.zeros(10))
+    arrays.setdefault(name, np.zeros((10, 8) if name == "photometry" else 10))
     arrays[name][star] = number
     with pytest.raises(DataError, match=rf"{name} of star {star} is"):
         Stars(**arrays)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["Galaxy", "Stars", "half_mass_radius", "measure", "specific_spin"]
+__all__ = ["PHOTOMETRY", "Galaxy", "Stars", "half_mass_radius", "measure", "specific_spin"]
 
 RANGES = {
     "position": (-1e6, 1e6, "kpc"),
@@ -30,13 +30,17 @@ RANGES = {
     "age": (0.0, 14.5, "Gyr"),
     "smoothing": (0.0, 1e5, "kpc"),
     "potential": (-1e9, 1e9, "(km/s)^2"),
+    "photometry": (-40.0, 40.0, "mag"),
 }
 """What is possible for one star: lowest, highest, unit. A million kpc or a hundredth of c is a unit gone wrong."""
 
 SMALLEST = 1e-6
 """Smallest half-mass radius, kpc: stars at one place have none."""
 
-_VECTORS = ("position", "velocity")
+PHOTOMETRY = ("U", "B", "V", "K", "g", "r", "i", "z")
+"""Bands of ``GFM_StellarPhotometrics`` of TNG: Buser's U, B, V and K (Vega), SDSS g, r, i, z at airmass 1.3 (AB)."""
+
+_COLUMNS = {"position": 3, "velocity": 3, "photometry": len(PHOTOMETRY)}
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,8 @@ class Stars:
         Particle identifiers, untouched.
     ex_situ : array (n,) of bool or None
         Whether a star formed outside the main progenitor, where the source or a tree tells.
+    photometry : array (n, 8), mag, or None
+        Absolute magnitudes at rest in the bands of `PHOTOMETRY`, as the simulation gives them, without dust.
     """
 
     position: Array
@@ -77,6 +83,7 @@ class Stars:
     potential: Array | None = None
     ids: NDArray[Any] | None = None
     ex_situ: NDArray[np.bool_] | None = None
+    photometry: Array | None = None
 
     def __post_init__(self) -> None:
         mass = np.asarray(self.mass)
@@ -84,7 +91,7 @@ class Stars:
             values = getattr(self, name)
             if values is None:
                 continue
-            shape = (*mass.shape, 3) if name in _VECTORS else mass.shape
+            shape = (*mass.shape, _COLUMNS[name]) if name in _COLUMNS else mass.shape
             # a view of one's own, which can be frozen without a copy
             values = np.asarray(values, dtype=None if name in ("ids", "ex_situ") else np.float64).view()
             if values.shape != shape or mass.ndim != 1:
@@ -104,8 +111,9 @@ class Stars:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Names of the quantities that the source does not have."""
-        return tuple(name for name in self.__dataclass_fields__ if getattr(self, name) is None)
+        """Names of the quantities that the source does not have; photometry, which follows from others, is not one."""
+        names = (name for name in self.__dataclass_fields__ if name != "photometry")
+        return tuple(name for name in names if getattr(self, name) is None)
 
 
 def _check(name: str, values: NDArray[Any]) -> None:

@@ -11,7 +11,7 @@ from galineage.errors import ConfigError, DataError, FileFormatError
 from galineage.sources.native.eagle import shrinking_centre
 from galineage.sources.native.files import attributes, opened, part
 from galineage.sources.native.tng_groups import STARS, Frame, frame_of
-from galineage.sources.native.tng_stars import FIELDS, to_stars
+from galineage.sources.native.tng_stars import FIELDS, PHOTOMETRY, to_stars
 from galineage.stars import Galaxy, half_mass_radius
 
 if TYPE_CHECKING:
@@ -45,8 +45,9 @@ def from_box(
     rows : mapping of str to array (n, ...)
         By the names of TNG's datasets: ``Coordinates`` (ckpc/h), ``Velocities`` (km/s divided by sqrt(a)), ``Masses``
         (1e10 Msun/h), ``GFM_StellarFormationTime`` (scale factor; 0 or less: wind, which is dropped),
-        ``GFM_Metallicity`` (mass fraction), ``GFM_InitialMass``, ``StellarHsml``, ``Potential``, ``ParticleIDs``.
-        The last five may be missing. Arrays in physical units need no function: give them to `galineage.stars.Stars`.
+        ``GFM_Metallicity`` (mass fraction), ``GFM_InitialMass``, ``StellarHsml``, ``Potential``, ``ParticleIDs``,
+        ``GFM_StellarPhotometrics``. The last six may be missing. Arrays in physical units need no function: give them
+        to `galineage.stars.Stars`.
     cosmology : Cosmology
         Of the simulation.
     id, domain : str
@@ -139,7 +140,7 @@ def read_cutout(path: str | os.PathLike[str], domain: str, id: str | None = None
             )
         count = len(group["Coordinates"])
         rows: dict[str, NDArray[Any]] = {
-            name: part(file, f"PartType{STARS}/{name}", 0, count) for name in FIELDS if name in group
+            name: part(file, f"PartType{STARS}/{name}", 0, count) for name in (*FIELDS, PHOTOMETRY) if name in group
         }
     number = id if id is not None else header.get("CutoutID")
     if number is None:

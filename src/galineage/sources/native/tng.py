@@ -20,7 +20,7 @@ from galineage.sources.native.sublink import SubLink
 from galineage.sources.native.supplements import assembly, in_situ_file, merger_history
 from galineage.sources.native.tng_groups import STARS, Subhaloes, read_subhaloes
 from galineage.sources.native.tng_layout import TngFolder
-from galineage.sources.native.tng_stars import FIELDS, to_stars
+from galineage.sources.native.tng_stars import FIELDS, PHOTOMETRY, to_stars
 from galineage.stars import Galaxy
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ class TngSource:
     times : array (snapshots,), scale factors, optional
         Of all snapshots of the run, to turn the snapshot of a merger into a lookback time. Default: those of TNG, if
         the snapshot has the redshift that it has there.
+    photometry : bool
+        Read the stars' magnitudes too (`galineage.stars.PHOTOMETRY`); half as much again is then read.
 
     Raises
     ------
@@ -62,10 +64,16 @@ class TngSource:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], snapshot: int, domain: str, *, times: ArrayLike | None = None
+        self,
+        path: str | os.PathLike[str],
+        snapshot: int,
+        domain: str,
+        *,
+        times: ArrayLike | None = None,
+        photometry: bool = False,
     ) -> None:
         self.folder = TngFolder(Path(path), snapshot)
-        self.domain, self.snapshot = domain, snapshot
+        self.domain, self.snapshot, self.photometry = domain, snapshot, bool(photometry)
         self._times = None if times is None else np.asarray(times, dtype=np.float64)
 
     @property
@@ -80,7 +88,7 @@ class TngSource:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # to another process go the settings; it reads the catalogue itself
-        return (_again, (str(self.folder.path), self.snapshot, self.domain, self._times))
+        return (_again, (str(self.folder.path), self.snapshot, self.domain, self._times, self.photometry))
 
     @cached_property
     def trees(self) -> SubLink | None:
@@ -202,7 +210,8 @@ class TngSource:
                 wanted.append(Wanted(int(row), int(every.first_star[row]), int(every.stars[row])))
         with opened(marks) if marks else nullcontext() as file:
             in_situ = None if file is None else _column(file, "InSitu")
-            for one, found in read_rows(chunks, f"PartType{STARS}", FIELDS, wanted):
+            fields = (*FIELDS, PHOTOMETRY) if self.photometry else FIELDS
+            for one, found in read_rows(chunks, f"PartType{STARS}", fields, wanted):
                 try:
                     yield self._galaxy(one, found, in_situ, *known[one.key])
                 except GalineageError as error:
@@ -255,10 +264,12 @@ def _column(file: h5py.File, name: str) -> Column | FileFormatError:
 
 
 @lru_cache(maxsize=4)
-def _kept(path: str, snapshot: int, domain: str, times: tuple[float, ...] | None) -> TngSource:
-    return TngSource(path, snapshot, domain, times=times)
+def _kept(path: str, snapshot: int, domain: str, times: tuple[float, ...] | None, photometry: bool) -> TngSource:
+    return TngSource(path, snapshot, domain, times=times, photometry=photometry)
 
 
-def _again(path: str, snapshot: int, domain: str, times: NDArray[np.float64] | None) -> TngSource:
+def _again(
+    path: str, snapshot: int, domain: str, times: NDArray[np.float64] | None, photometry: bool = False
+) -> TngSource:
     """Return the source in another process, the same one for every piece of work that comes to it."""
-    return _kept(path, snapshot, domain, None if times is None else tuple(times.tolist()))
+    return _kept(path, snapshot, domain, None if times is None else tuple(times.tolist()), photometry)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["FIELDS", "to_stars"]
+__all__ = ["FIELDS", "PHOTOMETRY", "to_stars"]
 
 FIELDS = (
     "Coordinates",
@@ -33,6 +33,9 @@ FIELDS = (
     "ParticleIDs",
 )
 """Datasets of PartType4 that are read; the first four are needed, mini snapshots and cut-outs may lack others."""
+
+PHOTOMETRY = "GFM_StellarPhotometrics"
+"""Dataset of magnitudes, which makes a star half as large again: read from cut-outs that have it, else on demand."""
 
 TINY = 1e-9
 """Mass fraction below which the sign of a metallicity is that of a rounding error (-2e-30 in Illustris-1)."""
@@ -100,6 +103,7 @@ def to_stars(
         potential=_scaled(taken.get("Potential"), 1 / frame.scale_factor),
         ids=taken.get("ParticleIDs"),
         ex_situ=_ex_situ(in_situ, real),
+        photometry=taken.get(PHOTOMETRY),
     )
 
 
