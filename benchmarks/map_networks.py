@@ -59,7 +59,7 @@ def run_of(maps: Maps, preset: str, precision: str, device: str) -> _Run:
 
 
 WARM = 3
-"""Steps before the clock starts, in which a process touches its memory first; the peer's first epoch is left out too."""
+"""Steps before the clock starts, in which a process first touches its memory; nor do the peer's first steps count."""
 
 
 def training(run: _Run, steps: int) -> tuple[float, float]:

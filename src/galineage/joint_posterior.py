@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from galineage.models import JointDistribution
-    from galineage.models.base import Estimator
+    from galineage.models.base import Estimator, Inputs
 
     Array = NDArray[np.float64]
 
@@ -28,6 +28,7 @@ MIN_DEFINED = 20
 """Fewest draws in which a target is defined that are summarised; with fewer the summary is NaN."""
 
 _BATCH = 512
+_BATCH_OF_MAPS = 128
 _CELLS = 256
 _REACH = 4.0
 
@@ -293,7 +294,7 @@ class Marginal:
 
 def joint_batches(
     estimator: Estimator,
-    x: NDArray[np.float64],
+    x: Inputs,
     *,
     draws: int = 400,
     seed: int = 0,
@@ -306,8 +307,8 @@ def joint_batches(
     ----------
     estimator : Estimator
         Of several targets, in evaluation mode, on the CPU.
-    x : array (n, d)
-        Features, registry units, dex where logarithmic; finite.
+    x : array (n, d), or MapInputs
+        Features, registry units, dex where logarithmic, finite; or contexts of views.
     draws, seed : int
         Posterior draws of each galaxy, and their seed.
     alike : bool
@@ -325,18 +326,20 @@ def joint_batches(
     DataError
         If a posterior is NaN.
     """
-    rows = torch.from_numpy(np.array(x, dtype=np.float32))
-    for start in bar(range(0, len(rows), _BATCH), label="predict", show=progress):
-        part = slice(start, min(start + _BATCH, len(rows)))
+    size = _BATCH_OF_MAPS if estimator.sees_maps else _BATCH
+    for start in bar(range(0, len(x), size), label="predict", show=progress):
+        part = slice(start, min(start + size, len(x)))
         with torch.inference_mode():
-            distribution: Any = estimator(rows[part])
+            rows = x[part]
+            context = rows if isinstance(rows, torch.Tensor) else torch.from_numpy(np.array(rows, dtype=np.float32))
+            distribution: Any = estimator(context)
             posterior = JointPosterior(distribution, draws, seed + (0 if alike else start), alike=alike)
             yield part, distribution, posterior
 
 
 def summarise_joint(
     estimator: Estimator,
-    x: NDArray[np.float64],
+    x: Inputs,
     levels: Sequence[float],
     *,
     draws: int = 400,
@@ -349,8 +352,8 @@ def summarise_joint(
     ----------
     estimator : Estimator
         Of several targets, in evaluation mode, on the CPU.
-    x : array (n, d)
-        Features, registry units, dex where logarithmic; finite.
+    x : array (n, d), or MapInputs
+        Features, registry units, dex where logarithmic, finite; or contexts of views.
     levels : sequence of float, length q
         Probabilities of the quantiles.
     draws, seed, progress

@@ -235,14 +235,13 @@ def _summaries(
 ) -> tuple[dict[str, dict[str, NDArray[np.float64]]], NDArray[np.float64] | None, NDArray[np.float64]]:
     """Columns of every target, the probability of no major merger (n,) if a target needs one, conformal quantiles."""
     estimator, extra = bundle.estimator, np.empty((0, len(x)))
-    if len(estimator.targets) == 1 and estimator.kind != "joint":
+    if len(estimator.targets) == 1 and not estimator.joint:
         more = () if bundle.conformal is None else tuple(bundle.conformal.needed())
         part = summarise(estimator, x, (*LEVELS.values(), *more), recalibration=bundle.recalibration, progress=progress)
         part["quantiles"], extra = part["quantiles"][: len(LEVELS)], part["quantiles"][len(LEVELS) :]
         found, never = {estimator.target: part}, None
     else:
-        rows = np.asarray(x, dtype=np.float64)
-        found, never = summarise_joint(estimator, rows, tuple(LEVELS.values()), progress=progress)
+        found, never = summarise_joint(estimator, x, tuple(LEVELS.values()), progress=progress)
         never = never if set(estimator.targets) & set(MERGER_TARGETS) else None
     columns = {name: dict(zip(LEVELS, part.pop("quantiles"), strict=True)) | part for name, part in found.items()}
     return columns, never, extra

@@ -66,6 +66,10 @@ class Estimator:
     """Answers with `Known`."""
 
     kind, features, target, targets = "joint", ("age",), "f_ex", Known.targets
+    joint, sees_maps = True, False
+
+    def inputs(self, catalogue):
+        return catalogue.features(self.features)
 
     def __init__(self, **wrong):
         self.wrong = wrong

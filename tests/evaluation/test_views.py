@@ -9,7 +9,7 @@ import pytest
 from known import scores
 from scipy import stats
 
-from galineage.evaluation import coverage, pit, relation, sbc, tarp, trend
+from galineage.evaluation import boxes, coverage, pit, prediction, relation, sbc, shift, tarp, trend
 from galineage.evaluation.bootstrap import bootstrap_ecdf, ecdf, effective, fraction, spread
 from galineage.evaluation.calibration import uniformity
 
@@ -74,6 +74,32 @@ def test_histograms_trends_and_relations_too(one, many):
     assert pit.compute(many, n_boot=5).band == pit.compute(one, n_boot=5).band
 
 
+def box_errors(item):
+    found = boxes.compute([item], n_boot=400)
+    return [*found.errors[0], *found.bias_error]
+
+
+def prediction_errors(item):
+    found = prediction.compute(item, bins=4, n_boot=400)
+    return [found.median_error, found.scatter_error, found.bias_p50_error, *found.error.p50_error]
+
+
+def shift_errors(item):
+    (found,) = shift.compute(item, n_boot=400).curves
+    filled = found.count >= 20 * len(item) // 600  # the same bins, however many views there are
+    return [found.flagged[1], found.accepted_rmse[1], found.flagged_rmse[1], found.behind[1], *found.rmse_error[filled]]
+
+
+@pytest.mark.parametrize("errors", [box_errors, prediction_errors, shift_errors])
+def test_boxes_predictions_and_shifts_are_as_uncertain_as_the_galaxies(errors, one, many):
+    single, views, naive = (np.array(errors(item), dtype=float) for item in (one, many, unnamed(many)))
+    assert len(views) == len(single) == len(naive) >= 4
+    assert np.isfinite(views).all()
+    np.testing.assert_allclose(views, single, rtol=0.25)
+    assert np.median(views / single) == pytest.approx(1, abs=0.1)
+    assert np.median(naive / single) == pytest.approx(VIEWS**-0.5, rel=0.15)
+
+
 def test_differences_of_models_are_of_the_same_galaxies(many):
     other = replace(many, model="other", mean=many.mean + 0.01)
     result = trend.compute([many, other], bins=3, n_boot=100)
@@ -89,11 +115,11 @@ def test_a_bin_of_one_galaxy_has_no_error(one):
     assert coverage.judge(coverage.compute(alone, n_boot=5)).kind == "too few"
 
 
-@pytest.mark.parametrize("module", [coverage, sbc, tarp, pit, trend, relation])
+@pytest.mark.parametrize("module", [coverage, sbc, tarp, pit, trend, relation, boxes, shift, prediction])
 def test_names_do_not_matter_where_each_galaxy_has_one_row(module, one):
-    result = module.compute(one, n_boot=20, seed=2).to_table()
     renamed = replace(one, ids=np.char.add("galaxy-", np.arange(len(one)).astype("U4")))
-    again = module.compute(renamed, n_boot=20, seed=2).to_table()
+    given = [[item] if module is boxes else item for item in (one, renamed)]
+    result, again = (module.compute(item, n_boot=20, seed=2).to_table() for item in given)
     for name in set(result.colnames) - ({"rmse_all_error"} if module is trend else set()):
         np.testing.assert_array_equal(result[name], again[name])
 

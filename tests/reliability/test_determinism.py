@@ -10,7 +10,7 @@ import torch
 
 from galineage import prediction
 from galineage.galaxy import Catalogue
-from galineage.models import PRESETS, DirectEstimator, make_estimator
+from galineage.models import ESTIMATORS, PRESETS, DirectEstimator, make_estimator
 from galineage.models.bundle import Bundle
 from galineage.prediction import predict
 from galineage.toy import make_toy
@@ -19,8 +19,8 @@ from galineage.training import TrainConfig, train
 FEATURES = ("mstar", "age", "r_half")
 JOINT = {"target": ("f_ex", "t_last_major"), "members": 2, "blocks": 2, "hidden": (16,), "condition": (16, 8)}
 SMALL = {"forest": {"trees": 20}, "boosting": {"rounds": 30}, "spline": {}, "pool": {}}
-TABLES = sorted(name for name, (kind, _) in PRESETS.items() if kind != "maps")
-SMALL |= {name: JOINT for name, (kind, _) in PRESETS.items() if kind == "joint"}
+TABLES = sorted(name for name, (kind, _) in PRESETS.items() if not ESTIMATORS[kind].sees_maps)
+SMALL |= {name: JOINT for name, (kind, _) in PRESETS.items() if ESTIMATORS[kind].joint}
 ROWS = 257
 
 

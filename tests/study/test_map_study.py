@@ -159,7 +159,7 @@ def test_adapted_networks_stand_beside_the_others(finished):
 def test_a_scheduler_address_is_the_only_change(toys, finished, tmp_path):
     """The cells of a study on the workers of a Dask cluster, as a user types it."""
     distributed = pytest.importorskip("distributed")
-    study, data = toys
+    _, data = toys
     _, out = finished
     path = tmp_path / "one.toml"
     path.write_text(ONE)

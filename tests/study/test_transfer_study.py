@@ -156,5 +156,5 @@ def test_equal_names_and_unknown_domains_are_refused(study):
         replace(experiment, models=(experiment.models[0],) * 2)
     with pytest.raises(ConfigError, match="does not have"):
         replace(experiment, tests=("elsewhere",))
-    with pytest.raises(ConfigError, match="hold-out"):
+    with pytest.raises(ConfigError, match="all but one domain"):
         replace(experiment, folds=0)

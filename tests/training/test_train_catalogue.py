@@ -11,7 +11,7 @@ from lines import draw, quick
 
 from galineage.errors import ConfigError, DataError, TrainingError
 from galineage.galaxy import Catalogue
-from galineage.models import PRESETS
+from galineage.models import ESTIMATORS, PRESETS
 from galineage.models.bundle import load, save
 from galineage.sources import open_source
 from galineage.training import DEFAULT_FEATURES, train, with_metrics
@@ -36,7 +36,7 @@ def catalogue(n=80, root=True, **changes):
     )
 
 
-TABLES = [name for name, (kind, _) in PRESETS.items() if kind != "maps"]
+TABLES = [name for name, (kind, _) in PRESETS.items() if not ESTIMATORS[kind].sees_maps]
 
 
 @pytest.mark.parametrize("model", TABLES)

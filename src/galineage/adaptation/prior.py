@@ -104,7 +104,7 @@ def correct_prior(bundle: Bundle, catalogue: Catalogue, *, source: Catalogue, de
         raise ConfigError(f"degree is {degree}", expected="1 to 6")
     bundle = bundle.uncalibrated()
     inner = bundle.estimator
-    if inner.kind in ("joint", PriorCorrected.kind):
+    if inner.joint or inner.kind == PriorCorrected.kind:
         raise ConfigError(f"the prior of a model of kind {inner.kind!r} cannot be corrected", expected="one target")
     inner.require_fraction()
     truth = np.asarray(source[inner.target], dtype=np.float64)

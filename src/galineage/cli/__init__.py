@@ -20,7 +20,7 @@ __all__ = ["main"]
 _MODELS = (
     "mdn (fast), flow (as good or slightly better, slower), pool (mdn on subsets of the inputs: wider on other "
     "simulations), cinn or cinn-published (several targets jointly), paper, "
-    "paper-bounded, or a baseline: spline, forest, boosting"
+    "paper-bounded, or a baseline: spline, forest, boosting; from maps: maps, maps-cinn (several targets), maps-paper"
 )
 
 
@@ -167,6 +167,9 @@ def _add_train(group: _Group) -> None:
     train.add_argument("--aperture", type=float, help="radius in r_half that a map network sees (default: everything)")
     train.add_argument("--seed", type=int, default=0, help="of weights, splits and batches (default: %(default)s)")
     train.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    train.add_argument(
+        "--devices", type=int, default=1, metavar="N", help="GPUs of this machine that train a map network together"
+    )
     train.add_argument("--out", required=True, help="folder of the bundle")
 
 

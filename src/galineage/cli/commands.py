@@ -117,9 +117,7 @@ def train(options: Namespace) -> None:
         options.model,
         target=options.target if len(options.target) > 1 else options.target[0],
         members=options.members,
-        config=replace(
-            config, max_epochs=options.epochs or config.max_epochs, seed=options.seed, device=options.device
-        ),
+        config=replace(config, max_epochs=options.epochs or config.max_epochs, **_machine(options, maps)),
         **_window(options, maps),
         split="root" if catalogue.root is not None else "row",
         folder=scratch,
@@ -136,6 +134,18 @@ def train(options: Namespace) -> None:
     if catalogue.root is None:
         print("note: the descendants of these rows are unknown, so validation rows were drawn one by one and may leak")
     print(f"{bundle.name}: {bundle.card['rows']} galaxies. Bundle: {out}; its card: {out / 'README.md'}")
+
+
+def _machine(options: Namespace, maps: bool) -> dict[str, Any]:
+    """Return seed and devices of a training."""
+    known = {"seed": options.seed, "device": options.device}
+    if maps:
+        return {**known, "devices": options.devices}
+    if options.devices != 1:
+        raise ConfigError(
+            f"model {options.model!r} does not see maps, and is trained on one device", advice="leave out --devices"
+        )
+    return known
 
 
 def _window(options: Namespace, maps: bool) -> dict[str, Any]:

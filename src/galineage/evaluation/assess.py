@@ -102,7 +102,7 @@ def evaluate(bundle: Bundle, catalogue: Catalogue, *, seed: int = 0, progress: b
         "test": domains,
     }
     warning = _warning(bundle, usable)
-    if estimator.kind != "joint":
+    if not estimator.joint:
         mended = bundle.recalibration
         scores = score(estimator, usable, seed=seed, recalibration=mended, progress=progress, **labels)
         scores = with_shift(scores, bundle, usable)

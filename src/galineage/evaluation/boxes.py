@@ -105,12 +105,13 @@ def compute(scores: Sequence[Scores], *, point: Point = "mean", n_boot: int = N_
         raise DataError("scores of different targets cannot share a figure")
     values, errors, bias, bias_error = [], [], [], []
     for item in scores:
-        error = point_estimate(item, point) - item.truth
+        error, low = point_estimate(item, point) - item.truth, item.p50 - item.truth
+        drawn: dict[str, Any] = {"n_boot": n_boot, "seed": seed, "galaxies": item.ids}
+        count = len(np.unique(item.ids))
         values.append(_percentiles(error))
-        errors.append(spread(bootstrap(_percentiles, error, n_boot=n_boot, seed=seed), len(error)))
-        low = item.p50 - item.truth
+        errors.append(spread(bootstrap(_percentiles, error, **drawn), count))
         bias.append(float(np.median(low)))
-        bias_error.append(spread(bootstrap(partial(np.median, axis=-1), low, n_boot=n_boot, seed=seed), len(low)))
+        bias_error.append(spread(bootstrap(partial(np.median, axis=-1), low, **drawn), count))
     return Boxes(
         pairs=tuple(item.label for item in scores),
         models=tuple(item.model or "model" for item in scores),

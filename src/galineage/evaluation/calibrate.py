@@ -71,7 +71,7 @@ def calibrate(
     if method not in METHODS:
         raise ConfigError(f"there is no calibration method {method!r}", expected=", ".join(METHODS))
     estimator = bundle.estimator
-    if len(estimator.targets) > 1 or estimator.kind == "joint":
+    if len(estimator.targets) > 1 or estimator.joint:
         raise ConfigError(
             "a joint model cannot be calibrated", expected="a model of one target", advice="train one model per target"
         )

@@ -141,7 +141,9 @@ def compute(
             values[name][i] = float(np.nanmean(found))
             # one draw of every galaxy is one sample of galaxies: its error is that of the truth, about
             errors[name][i] = errors["truth"][i]
-        means = np.nanmean(np.where(np.isfinite(drawn).all(axis=-1, keepdims=True), drawn, np.nan), axis=1)
+        # NaN for a galaxy that has a merger in none of its draws
+        whole = np.isfinite(drawn).all(axis=-1, keepdims=True)
+        means = np.where(whole, drawn, 0).sum(axis=1) / np.where(whole.any(axis=1), whole.sum(axis=1), np.nan)
         values["means"][i] = _defined_spearman(means[:, 0], means[:, 1])
         errors["means"][i] = errors["truth"][i]
     used = np.isfinite(values["truth"])

@@ -88,7 +88,7 @@ def score_joint(
     reference = rng.uniform(*box, size=truth.shape)
     scale = np.nanstd(truth, axis=0)
     parts: list[dict[str, Any]] = []
-    x = catalogue.features(estimator.features)
+    x = estimator.inputs(catalogue)
     for rows, distribution, posterior in joint_batches(estimator, x, draws=draws, seed=seed, progress=progress):
         y = torch.from_numpy(given[rows].astype(np.float32))
         latent = distribution.latent(y).movedim(0, 1).double().numpy()

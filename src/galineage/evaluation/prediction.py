@@ -112,19 +112,20 @@ def compute(
     """
     predicted = point_estimate(scores, point)
     error = predicted - scores.truth
-    n = len(scores)
+    n, count = len(scores), len(np.unique(scores.ids))
     chosen = np.sort(np.random.default_rng(seed).choice(n, size=min(shown, n), replace=False))
     value = _middle(error)
-    uncertainty = spread(bootstrap(_middle, error, n_boot=n_boot, seed=seed), n)
+    drawn: dict[str, Any] = {"n_boot": n_boot, "seed": seed, "galaxies": scores.ids}
+    uncertainty = spread(bootstrap(_middle, error, **drawn), count)
     below = scores.p50 - scores.truth
-    bias_error = spread(bootstrap(partial(np.median, axis=-1), below, n_boot=n_boot, seed=seed), n)
+    bias_error = spread(bootstrap(partial(np.median, axis=-1), below, **drawn), count)
     return Prediction(
         truth=scores.truth,
         point=predicted,
         low=scores.p16,
         high=scores.p84,
         shown=chosen,
-        error=running(scores.truth, error, bin_edges(scores.truth, bins), n_boot=n_boot, seed=seed),
+        error=running(scores.truth, error, bin_edges(scores.truth, bins), **drawn),
         median=float(value[0]),
         median_error=float(uncertainty[0]),
         scatter=float(value[1]),

@@ -237,15 +237,17 @@ def _curve(item: Scores, point: Point, n_boot: int, seed: int) -> Curve:
     shift, square = item.shift, (point_estimate(item, point) - item.truth) ** 2
     held = (item.p16 <= item.truth) & (item.truth <= item.p84)
     out = (shift > 1).astype(float)
-    replicates = bootstrap(_groups, square, out, n_boot=n_boot, seed=seed)
-    values, errors = _groups(square[None], out[None])[0], spread(replicates, len(out))
+    replicates = bootstrap(_groups, square, out, n_boot=n_boot, seed=seed, galaxies=item.ids)
+    values, errors = _groups(square[None], out[None])[0], spread(replicates, len(np.unique(item.ids)))
     which = np.searchsorted(_EDGES, shift, side="left") - 1
     count = np.bincount(which.clip(0), minlength=len(_EDGES) - 1)
     rmse, rmse_error = np.full(len(count), np.nan), np.full(len(count), np.nan)
     for i in np.flatnonzero(count >= _WELL_FILLED):
-        part = square[which.clip(0) == i]
+        here = which.clip(0) == i
+        part, whose = square[here], item.ids[here]
         rmse[i] = np.sqrt(part.mean())
-        rmse_error[i] = spread(bootstrap(_root_mean, part, n_boot=n_boot, seed=seed), len(part))
+        replicates = bootstrap(_root_mean, part, n_boot=n_boot, seed=seed, galaxies=whose)
+        rmse_error[i] = spread(replicates, len(np.unique(whose)))
     flagged, accepted_rmse, flagged_rmse, behind = (
         (float(value), float(error)) for value, error in zip(values, errors, strict=True)
     )

@@ -15,6 +15,7 @@ from galineage.models.boosting import BoostedTrees
 from galineage.models.forest import RandomForest
 from galineage.models.heads import BoundedHead, FlowHead, GaussianHead
 from galineage.models.joint import JointDistribution, JointFlow
+from galineage.models.map_flow import MapFlow
 from galineage.models.map_network import MapNetwork
 from galineage.models.mass_spline import MassSpline
 from galineage.models.perceptron import Perceptron
@@ -36,6 +37,7 @@ __all__ = [
     "GaussianHead",
     "JointDistribution",
     "JointFlow",
+    "MapFlow",
     "MapNetwork",
     "MassSpline",
     "Perceptron",
@@ -47,7 +49,9 @@ __all__ = [
 
 ESTIMATORS: dict[str, type[Estimator]] = {
     item.kind: item
-    for item in (Perceptron, MapNetwork, JointFlow, MassSpline, RandomForest, BoostedTrees, Adapted, PriorCorrected)
+    for item in (
+        *(Perceptron, MapNetwork, MapFlow, JointFlow, MassSpline, RandomForest, BoostedTrees, Adapted, PriorCorrected),
+    )
 }
 """Every estimator class by its kind."""
 
@@ -62,6 +66,14 @@ _EISERT: dict[str, Any] = {
     "label_noise": 0.025,
 }
 
+_FLOW: dict[str, Any] = {
+    "coupling": "spline",
+    "blocks": 6,
+    "condition": (64, 32),
+    "chance": (),
+    "chance_gain": 5.0,
+}
+
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "paper": ("perceptron", {**_TABLE_A1, "head": GaussianHead()}),
     "paper-bounded": ("perceptron", {**_TABLE_A1, "head": BoundedHead()}),
@@ -70,12 +82,13 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "pool": ("perceptron", {"head": BoundedHead()}),
     "cinn": (
         "joint",
-        {"coupling": "spline", "blocks": 6, "condition": (128, 128, 32), "chance": (), "chance_gain": 5.0},
+        {**_FLOW, "condition": (128, 128, 32)},
     ),
     "cinn-published": ("joint", _EISERT),
     "maps": ("maps", {"encoder": "small", "head": BoundedHead()}),
     "maps-paper": ("maps", {"encoder": "table-a2", "head": GaussianHead(), "dropout": 0.2}),
     "maps-code": ("maps", {"encoder": "code", "head": GaussianHead(), "dropout": 0.2}),
+    "maps-cinn": ("maps-joint", {"encoder": "small", "flow": _FLOW}),
     "spline": ("spline", {}),
     "forest": ("forest", {}),
     "boosting": ("boosting", {}),
@@ -84,7 +97,8 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
 
 ``maps-paper`` is the convolutional network of Angeloudi+2023, Table A2; ``maps-code`` what the authors' code has in its
 place (dropout, L2 penalties and a layer of 10 that the table does not have); ``maps`` the recommended one, with 183,000
-weights instead of 8.5 million.
+weights instead of 8.5 million. ``maps-cinn`` infers several targets at once from maps: the encoder of ``maps``, and the
+density of ``cinn``.
 
 ``cinn-published`` is the conditional invertible network of Eisert+2023, for several targets at once, with the sizes of
 the authors' code. ``cinn`` is the recommended one for that: splines, a Bernoulli factor for galaxies without a major
@@ -117,7 +131,7 @@ def make_estimator(
     features : sequence of str
         Field names of the inputs.
     target : str or sequence of str
-        Field name of the target; several for the presets of kind ``joint``.
+        Field name of the target; several for ``cinn``, ``cinn-published`` and ``maps-cinn``.
     members : int, optional
         Networks in the ensemble; the baselines are single. Default: 5. The preset ``pool`` rounds up to a multiple of
         the number of its subsets; its default is 5 for each of them.
@@ -134,19 +148,19 @@ def make_estimator(
     if name not in PRESETS:
         raise ConfigError(f"there is no model called {name!r}", expected="one of " + ", ".join(PRESETS))
     kind, settings = PRESETS[name]
-    if kind != "joint" and not isinstance(target, str):
+    if not ESTIMATORS[kind].joint and not isinstance(target, str):
         if len(target) != 1:
             raise ConfigError(
                 f"model {name!r} infers one target, and {len(target)} were given",
                 expected="one field name",
-                advice="use model 'cinn' for several targets at once",
+                advice="use model 'cinn' for several targets at once, 'maps-cinn' from maps",
             )
         target = target[0]
     arguments: dict[str, Any] = {**settings, **options}
     if name == "pool":
         keep = arguments.pop("keep", POOL_KEEP)
         members, arguments["subsets"] = pool_settings(check_features(features), keep, members)
-    if kind in ("perceptron", "joint", "maps"):
+    if kind in ("perceptron", "joint", "maps", "maps-joint"):
         arguments.update(members=5 if members is None else members, seed=seed)
     build: Any = ESTIMATORS[kind]
     try:

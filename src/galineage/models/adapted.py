@@ -151,7 +151,7 @@ def _inner_class(inner: Any) -> type[Estimator]:
 
 
 def _require_single(kind: str) -> None:
-    if kind in ("adapted", "joint"):
+    if kind in ("adapted", "joint", "maps", "maps-joint"):
         raise ConfigError(
             f"an estimator of kind {kind!r} cannot be adapted",
             expected="a model of one target as it was trained",

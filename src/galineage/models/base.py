@@ -52,6 +52,8 @@ class Estimator(nn.Module, ABC):
         Field names of all targets; ``target`` is the first.
     kind : str
         Name in the list of estimators and in saved models.
+    joint : bool
+        Whether it infers several targets together: its distribution has the event shape (T,).
     sees_maps : bool
         Whether its context holds maps.
     targets : tuple of str
@@ -60,6 +62,7 @@ class Estimator(nn.Module, ABC):
 
     kind: ClassVar[str]
     sees_maps: ClassVar[bool] = False
+    joint: ClassVar[bool] = False
     center: Tensor
     spread: Tensor
 

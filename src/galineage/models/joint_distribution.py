@@ -14,7 +14,7 @@ from galineage.errors import DataError
 from galineage.models.chunks import in_chunks
 
 if TYPE_CHECKING:
-    from galineage.models.joint import JointFlow
+    from galineage.models.joint_head import JointParts
 
 __all__ = ["JointDistribution"]
 
@@ -25,7 +25,7 @@ _EDGE = 1e-7  # a uniform number of exactly 0 or 1 has no normal one
 
 
 class JointDistribution(Distribution):
-    """What a `JointFlow` says of n galaxies: batch shape (E, n), event shape (T,).
+    """What a `JointParts` says of n galaxies: batch shape (E, n), event shape (T,).
 
     Densities are over the targets' features: per dex for a field on a logarithmic scale, per registry unit otherwise.
     Values and draws are in registry units. NaN in the targets of the last major merger means that there was none. A
@@ -33,7 +33,7 @@ class JointDistribution(Distribution):
 
     Parameters
     ----------
-    model : JointFlow
+    model : JointParts
         The estimator; its mode (training or evaluation) when it was asked decides about label noise.
     context : Tensor (E, d, n)
         Features in scaled units, as columns.
@@ -41,7 +41,7 @@ class JointDistribution(Distribution):
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
 
-    def __init__(self, model: JointFlow, context: Tensor) -> None:
+    def __init__(self, model: JointParts, context: Tensor) -> None:
         self.model, self.context = model, context
         self.noise = model.label_noise if model.training else 0.0
         self.targets = model.targets
@@ -237,7 +237,7 @@ class JointDistribution(Distribution):
 class _Draw:
     """Draws for some galaxies, whose context the networks see once; from the same random numbers for all if alike."""
 
-    def __init__(self, model: JointFlow, context: Tensor, generator: torch.Generator, *, alike: bool = False) -> None:
+    def __init__(self, model: JointParts, context: Tensor, generator: torch.Generator, *, alike: bool = False) -> None:
         self.model, self.context, self.generator, self.alike = model, context, generator, alike
         self.chance = None if model.chance is None else torch.sigmoid(model.chance(context))
         factors = [factor for factor in (model.first, model.second) if factor is not None]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MapNetwork"]
 
-_BATCH = 256
+_BATCH = 64
 _RINGS = (0.0, 0.125, 0.25, 0.375, 0.5, 0.75)
 """Inner radii of the rings by which galaxies are compared, in half widths of a map."""
 _MOST_WINDOW = 2**26
@@ -128,18 +128,26 @@ class MapNetwork(Estimator):
             )
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout is {self.dropout}", expected="0 up to, not including, 1")
+        self._check_head()
+
+    def _check_head(self) -> None:
         if self.head.bounded:
             self.require_fraction()
 
     def _network(self, member: int, generator: torch.Generator) -> nn.ModuleDict:
         encoder = make_encoder(self.encoder, len(self.channels), self.pixels, self.dropout, self.widths)
-        last = nn.Linear(encoder.width + len(self.features), self.head.outputs)
         encoder.reset(generator, member)
+        return nn.ModuleDict({"encoder": encoder, "last": self._answering(encoder.width, member, generator)})
+
+    def _answering(self, width: int, member: int, generator: torch.Generator) -> nn.Module:
+        """Make what answers, given what a member's encoder finds and the features."""
+        del member
+        last = nn.Linear(width + len(self.features), self.head.outputs)
         with torch.no_grad():
             # a broad start: the head's own defaults, hardly moved by what is seen
             nn.init.normal_(last.weight, 0.0, 0.01, generator=generator)
             last.bias.zero_()
-        return nn.ModuleDict({"encoder": encoder, "last": last})
+        return last
 
     def _window(self) -> Tensor:
         """Return what is seen (channels, s, s): 1, or 0."""
@@ -207,6 +215,10 @@ class MapNetwork(Estimator):
         networks: Any = self.networks
         return networks[index][name]
 
+    def hidden_width(self, index: int = 0) -> int:
+        """How many numbers a member's last layer sees of a galaxy."""
+        return int(self._part(index, "encoder").width) + len(self.features)
+
     def penalty(self, index: int) -> Tensor:
         """Return the L2 penalty of a member's weights, a scalar without unit: not 0 for the authors' code alone."""
         return self._part(index, "encoder").squares()  # type: ignore[no-any-return]
@@ -270,15 +282,16 @@ class MapNetwork(Estimator):
         galaxies from toys worse than this does (docs/howto/map_networks.md).
         """
         rings = self._rings()
-        parts = []
+        # one array for all: small ones that stay between large ones that go would keep these from being used again
+        found = torch.empty(len(inputs), self.likeness_width)
         for start in range(0, len(inputs), _BATCH):
             maps, features = self.split(inputs[start : start + _BATCH].cpu())
             shown = maps[:, [self.channels.index(name) for name in self.seen]]
             mean = torch.einsum("ncyx,ryx->ncr", shown, rings)
             square = torch.einsum("ncyx,ryx->ncr", shown**2, rings)
             spread = (square - mean**2).clamp_min(0).sqrt()
-            parts.append(torch.cat([mean.flatten(1), spread.flatten(1), features], dim=1))
-        return torch.cat(parts).double().numpy()
+            found[start : start + _BATCH] = torch.cat([mean.flatten(1), spread.flatten(1), features], dim=1)
+        return found.double().numpy()
 
     def _rings(self) -> Tensor:
         """Return for each ring the weight of each pixel (r, s, s): together 1; none outside of the aperture."""

@@ -182,7 +182,7 @@ def _inner_class(inner: Any) -> type[Estimator]:
 
 
 def _require_plain(kind: str) -> None:
-    if kind in ("joint", "prior-corrected"):
+    if kind in ("joint", "maps-joint", "prior-corrected"):
         raise ConfigError(
             f"the prior of an estimator of kind {kind!r} cannot be corrected",
             expected="a model of one target, corrected once",

@@ -382,7 +382,7 @@ def _scored(bundle: Bundle, catalogue: Catalogue, labels: dict[str, Any], seed: 
     test, estimator = f"{slug(labels['test'])}.{slug(labels['model'])}", bundle.estimator
     usable = catalogue.complete(needed_fields(estimator))
     usable = usable.select(estimator.usable(usable))
-    if estimator.kind != "joint":
+    if not estimator.joint:
         return {f"scores-{test}": with_shift(score(estimator, usable, seed=seed, **labels), bundle, usable)}
     joint, each = score_joint(estimator, usable, seed=seed, **labels)
     found = {f"scores-{test}.{name}": with_shift(item, bundle, usable) for name, item in each.items()}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from galineage.errors import ConfigError
 from galineage.fields import check_features, field
 from galineage.guard import parse_toml, read_text
-from galineage.models import PRESETS
+from galineage.models import ESTIMATORS, PRESETS
 from galineage.study.adapting import TESTED, TRAINED, variant_label
 from galineage.training import TrainConfig, recommended_config
 
@@ -120,12 +120,12 @@ class ModelSpec:
     @property
     def sees_maps(self) -> bool:
         """Whether the model looks at maps; ``features`` are then what it is given beside them."""
-        return PRESETS[self.preset][0] == "maps"
+        return ESTIMATORS[PRESETS[self.preset][0]].sees_maps
 
     @property
     def joint(self) -> bool:
         """Whether the model infers several targets together; the others infer the first one."""
-        return PRESETS[self.preset][0] == "joint"
+        return ESTIMATORS[PRESETS[self.preset][0]].joint
 
 
 @dataclass(frozen=True)

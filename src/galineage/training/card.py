@@ -81,7 +81,7 @@ def prior_width(estimator: Estimator, y: NDArray[np.float64]) -> float | dict[st
         name: float(np.ptp(np.nanquantile(to_feature(name, y[:, i]), [0.025, 0.975])))
         for i, name in enumerate(estimator.targets)
     }
-    return widths if estimator.kind == "joint" else widths[estimator.target]
+    return widths if estimator.joint else widths[estimator.target]
 
 
 def feature_ranges(features: Sequence[str], x: NDArray[np.float64]) -> dict[str, dict[str, float]]:

@@ -145,7 +145,7 @@ def _alignment(estimator: Estimator, alignment: Alignment | str | None, seed: in
 
 def needed_fields(estimator: Estimator) -> list[str]:
     """Return the fields that a training or test row must have: inputs, and targets that every galaxy has."""
-    undefined = MERGER_TARGETS if estimator.kind == "joint" else ()
+    undefined = MERGER_TARGETS if estimator.joint else ()
     return list(dict.fromkeys([*estimator.features, *(name for name in estimator.targets if name not in undefined)]))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from galineage.errors import ConfigError
+from galineage.fields import MERGER_TARGETS
 from galineage.models import make_estimator
 from galineage.models.bundle import Bundle
 from galineage.models.map_inputs import MapInputs
@@ -61,15 +62,17 @@ def train_on_maps(
         As `galineage.training.train` does.
     """
     estimator = network_for(catalogue, model, features, target, members, config.seed, options)
-    needed = [*estimator.features, estimator.target]
+    undefined = MERGER_TARGETS if estimator.joint else ()
+    needed = [*estimator.features, *(name for name in estimator.targets if name not in undefined)]
     usable = catalogue.complete(needed)
     usable = usable.select(estimator.usable(usable))
     weights = weights_of(towards["weights"], catalogue, catalogue.has(needed) & estimator.usable(catalogue))
+    y = np.stack([np.asarray(usable[name], dtype=float) for name in estimator.targets], axis=1)
     inputs, groups = estimator.inputs(usable), split_labels(usable, where["split"])
     result = fit_map_network(
         estimator,
         inputs,
-        np.asarray(usable[estimator.target], dtype=float),
+        y if estimator.joint else y[:, 0],
         config,
         groups=groups,
         weights=weights,
@@ -82,7 +85,6 @@ def train_on_maps(
     shift = fit_shift(estimator.likeness(inputs), groups, config.seed)
     card = {"model": model, **learned_from(usable, estimator, shift)}
     told = result_of({**asdict(config), "split": where["split"]}, result)
-    y = np.asarray(usable[estimator.target], dtype=float)[:, None]
     told |= shifted_towards(weights, penalty, towards["unlabelled"])
     return Bundle(estimator, {**card, **told, "prior_width": prior_width(estimator, y)}, shift)
 
