@@ -77,9 +77,6 @@ rows = "all"
 maps = "maps"
 
 [domains.toy-b]
-file = "toy-b.ecsv"
-mapping = "galineage"
-rows = "all"
 maps = "maps"
 
 [[experiments]]

@@ -72,7 +72,7 @@ def run(options: Namespace) -> None:
         _run_on_toys(study, options)
         return
     if not options.data:
-        files = ", ".join(domain.file for domain in study.domains)
+        files = ", ".join(dict.fromkeys(domain.file or domain.maps for domain in study.domains))
         raise ConfigError(
             "no data folder was given", expected=f"a folder with {files}", advice="add --data DIR, or --toys 1500"
         )
@@ -107,6 +107,7 @@ def train(options: Namespace) -> None:
 
     config = recommended_config(options.model)
     maps = isinstance(config, MapTrainConfig)
+    config = replace(config, max_epochs=options.epochs or config.max_epochs, **_machine(options, maps))
     features = options.features or (() if maps else DEFAULT_FEATURES)
     catalogue = _read(options, only=(*features, *options.target, "mstar"), maps=maps)
     out = Path(options.out)
@@ -117,7 +118,7 @@ def train(options: Namespace) -> None:
         options.model,
         target=options.target if len(options.target) > 1 else options.target[0],
         members=options.members,
-        config=replace(config, max_epochs=options.epochs or config.max_epochs, **_machine(options, maps)),
+        config=config,
         **_window(options, maps),
         split="root" if catalogue.root is not None else "row",
         folder=scratch,

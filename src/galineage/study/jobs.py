@@ -134,8 +134,9 @@ def check_tables(study: Study, data: Path) -> None:
         If tables are missing; names all of them and what the folder holds instead.
     """
     used = dict.fromkeys(name for item in study.experiments for name in item.domains)
-    names = [name for name in used if not study.domain(name).toy]
-    for name in dict.fromkeys(name for item in study.experiments if item.views for name in item.domains):
+    names = [name for name in used if study.domain(name).has_table]
+    with_maps = dict.fromkeys(name for item in study.experiments if item.views for name in item.domains)
+    for name in {**with_maps, **{name: None for name in used if not (name in names or study.domain(name).toy)}}:
         map_store(study.domain(name), data)
     files = [study.domain(name).file for name in names]
     missing = [file for file in files if not (Path(data) / file).is_file()]
@@ -189,7 +190,10 @@ def read_domain(study: Study, name: str, data: Path, rows: str | None = None) ->
     domain = study.domain(name)
     if domain.toy:
         return _toy(name, domain.toy, study.seed)
-    catalogue = _read(_state(data_path(domain, data)), _mapping(domain, data), rows or domain.rows)
+    if domain.has_table:
+        catalogue = _read(_state(data_path(domain, data)), _mapping(domain, data), rows or domain.rows)
+    else:
+        catalogue = map_store(domain, data).galaxies(name)
     return catalogue.select(catalogue["mstar"] >= domain.mstar_min) if domain.mstar_min else catalogue
 
 
@@ -249,7 +253,8 @@ def identity(study: Study, job: Job, data: Path) -> str:
     experiment = study.experiment(job.experiment)
     model = _model(experiment, job.model)
     domains = [study.domain(name) for name in experiment.domains]
-    tables = [item for item in domains if not item.toy]
+    tables = [item for item in domains if item.has_table]
+    alone = [item for item in domains if not item.has_table and not item.toy]
     targets = study.targets(experiment, model)
     given = [model.preset, experiment.inputs(model), targets, model.members, study.seed, dict(model.options)]
     spec = {
@@ -264,6 +269,7 @@ def identity(study: Study, job: Job, data: Path) -> str:
         "mappings": [repr(open_source(data_path(item, data), _mapping(item, data)).mapping) for item in tables],
         "data": [_checksum(_state(data_path(item, data))) for item in tables],
         **({"maps": [map_store(item, data).digest for item in domains]} if experiment.views else {}),
+        **({"stores": [map_store(item, data).digest for item in alone]} if alone else {}),
         "targets": targets,
         "seed": study.seed,
         "scores": SCORES_FORMAT,

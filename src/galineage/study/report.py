@@ -258,6 +258,8 @@ def _about(domain: DomainSpec, results: Results) -> str:
     catalogue = results.catalogue(domain.name)
     if domain.toy:
         return f"toy universe, {len(catalogue)} galaxies, seed {results.study.seed}"
+    if not domain.has_table:
+        return f"map store {domain.maps}, {len(catalogue)} galaxies"
     return (
         f"{domain.file}, rows {domain.rows}, {len(catalogue)} galaxies"
         + (f" above {domain.mstar_min:g} Msun" if domain.mstar_min else "")

@@ -34,7 +34,7 @@ class DomainSpec:
     name : str
         Label, for example ``TNG100-1``.
     file : str
-        File name below the data folder.
+        File name below the data folder; empty if the map store holds the galaxies too.
     mapping : str
         Shipped mapping, or a TOML file below the data folder.
     rows : str
@@ -56,10 +56,17 @@ class DomainSpec:
     maps: str = ""
 
     def __post_init__(self) -> None:
-        if not self.toy and not (self.file and self.mapping):
-            raise ConfigError(f"domain {self.name} has no table", expected="file and mapping, or toy = N")
+        if not self.toy and not self.maps and not (self.file and self.mapping):
+            raise ConfigError(f"domain {self.name} has no table", expected="file and mapping, or maps, or toy = N")
+        if bool(self.file) != bool(self.mapping):
+            raise ConfigError(f"domain {self.name} has a file or a mapping, and not both", expected="both, or neither")
         if self.toy < 0:
             raise ConfigError(f"domain {self.name} has {self.toy} toy galaxies", expected="0 or more")
+
+    @property
+    def has_table(self) -> bool:
+        """Whether its galaxies are those of a file; else of its map store, or toys."""
+        return bool(self.file) and not self.toy
 
 
 @dataclass(frozen=True)
