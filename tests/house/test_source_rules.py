@@ -17,7 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 # import name -> name on the package index, where they differ
-DISTRIBUTION = {"sklearn": "scikit-learn", "umap": "umap-learn"}
+DISTRIBUTION = {"sklearn": "scikit-learn", "umap": "umap-learn", "PIL": "pillow"}
 UNSAFE_MODULES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 UNSAFE_CALLS = {"eval", "exec", "compile", "torch.load", "torch.save", "yaml.load", "pd.read_pickle", "os.system"}
 FILE_WRITERS = {
@@ -312,7 +312,7 @@ def test_only_declared_packages_are_imported():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = project["dependencies"] + [
         *project["optional-dependencies"]["train"],
-        *(name for extra in ("cluster", "fast", "viz") for name in project["optional-dependencies"][extra]),
+        *(name for extra in ("cluster", "fast", "images", "viz") for name in project["optional-dependencies"][extra]),
     ]
     declared = {re.match(r"[\w.-]+", item)[0].lower() for item in wanted} | {"galineage"}
     foreign = []

@@ -140,6 +140,9 @@ class MapTrainConfig(TrainConfig):
         for it.
     memory : float, GB
         Maps are held on the device if they need no more than this as 16-bit numbers, else read from their store.
+    devices : int
+        Processes of this machine that train one network together, each with its own GPU (or on the CPU), its own share
+        of every batch and its own ``memory``. More than one needs Lightning.
     """
 
     learning_rate: float = 2e-3
@@ -153,6 +156,7 @@ class MapTrainConfig(TrainConfig):
     turns: bool = True
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     memory: float = 4.0
+    devices: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -160,6 +164,14 @@ class MapTrainConfig(TrainConfig):
             raise ConfigError(f"precision is {self.precision!r}", expected="auto, float32 or bfloat16")
         if not 0 <= self.memory < 1e6:
             raise ConfigError(f"memory is {self.memory} GB", expected="0 or more")
+        if isinstance(self.devices, bool) or not isinstance(self.devices, int) or self.devices < 1:
+            raise ConfigError(f"devices is {self.devices!r}", expected="a whole number, 1 or more")
+        if self.devices > 1 and self.batch_size < 2 * self.devices:
+            raise ConfigError(
+                f"batch_size is {self.batch_size} for {self.devices} devices", expected=f"{2 * self.devices} or more"
+            )
+        if self.devices > 1 and ":" in self.device:
+            raise ConfigError(f"{self.device!r} is one device of {self.devices}", expected="auto, cpu or cuda")
 
     @classmethod
     def published(cls, **changes: Any) -> MapTrainConfig:
@@ -178,8 +190,12 @@ class MapTrainConfig(TrainConfig):
         return cls(**{**settings, **changes})
 
     def decisive(self) -> dict[str, Any]:
-        """Return the settings that change the result, by name; where the maps lie does not."""
-        return {name: value for name, value in super().decisive().items() if name != "memory"}
+        """Return the settings that change the result, by name; where the maps lie does not.
+
+        Several devices do: sums have another order, and each draws its own dropout.
+        """
+        silent = {"memory"} if self.devices > 1 else {"memory", "devices"}
+        return {name: value for name, value in super().decisive().items() if name not in silent}
 
 
 def recommended_config(model: str) -> TrainConfig:
@@ -190,7 +206,7 @@ def recommended_config(model: str) -> TrainConfig:
     and then learns them by heart; letting the rate fall gained 0.06 nats per galaxy for five targets of toy-a.
     """
     if model.startswith("maps"):
-        return MapTrainConfig() if model == "maps" else MapTrainConfig.published()
+        return MapTrainConfig() if model in ("maps", "maps-cinn") else MapTrainConfig.published()
     if model.startswith("paper"):
         return TrainConfig.published()
     if model == "cinn":

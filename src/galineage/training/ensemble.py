@@ -80,8 +80,7 @@ def train(
     weights : array (n,), optional
         Weight of each galaxy in the loss, no unit; for example `galineage.importance_weights`.
     alignment : Alignment or str, optional
-        Penalty for a difference between what the network makes of both catalogues, see `galineage.training.alignment`;
-        networks for maps give each member its own.
+        Penalty for a difference between what networks make of both catalogues, see `galineage.training.alignment`.
     unlabelled : Catalogue, optional
         Galaxies of the domain to align with. Only their features, or maps, are read.
     split : {"root", "row"}
@@ -102,9 +101,9 @@ def train(
     """
     config = config or recommended_config(model)
     if isinstance(config, MapTrainConfig):
-        told = {"split": split, "folder": folder, "progress": progress, "label": label}
-        towards = {"weights": weights, "alignment": alignment, "unlabelled": unlabelled}
-        return train_on_maps(catalogue, features or (), model, target, members, config, options, told, towards)
+        told: dict[str, Any] = {"weights": weights, "alignment": alignment, "unlabelled": unlabelled, "label": label}
+        told |= {"split": split, "folder": folder, "progress": progress}
+        return train_on_maps(catalogue, features or (), model, target, members, config, options, told)
     features = DEFAULT_FEATURES if features is None else features
     estimator = make_estimator(model, features, target, members=members, seed=config.seed, **options)
     x = (usable := catalogue.complete(needed_fields(estimator))).features(estimator.features)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from galineage.training.checkpoint import Checkpoint, identity
 from galineage.training.loop import TrainingResult, own_random_state, pick_device
 from galineage.training.records import Board, write_history
 from galineage.training.rows import member_rows
+from galineage.training.spreading import Share, spread_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,8 +66,8 @@ def fit_map_network(
         Untrained.
     inputs : MapInputs
         Contexts of n views.
-    y : array (n,)
-        Target in its registry unit.
+    y : array (n,) or (n, T)
+        Targets in their registry units; what the estimator's `check_targets` accepts.
     config : MapTrainConfig
         Settings.
     groups : array (n,), optional
@@ -95,11 +96,13 @@ def fit_map_network(
     Raises
     ------
     ConfigError
-        If an alignment comes without unlabelled views, or the other way round.
+        If an alignment comes without unlabelled views, or the other way round; if there are fewer devices.
     DataError
         If there are fewer than 20 rows, weights are not finite or negative, or a target leaves its range.
     TrainingError
         If the loss stops being finite, or the folder holds another run, or one that is still at work.
+    MissingDependencyError
+        If there are to be several devices, and Lightning is not installed.
     """
     values = np.asarray(y, dtype=np.float32)
     if (alignment is None) != (unlabelled is None):
@@ -108,21 +111,48 @@ def fit_map_network(
     if len(inputs) != len(values) or len(values) < 20:
         raise DataError(f"{len(inputs)} maps and {len(values)} targets", expected="as many, and 20 or more")
     estimator.check_targets(np.asarray(y, dtype=np.float64))
+    estimator.fit_targets(torch.from_numpy(values))
     extra = _Extra(_checked(weights, len(values)), _settings(alignment, config.seed), unlabelled)
     if estimator.features:
         estimator.fit_scaling(inputs.features.cpu())
     folder = None if folder is None else Path(folder)
+    arguments = (inputs, values, config, groups, folder, extra, label if progress else None)
+    device = pick_device(config.device)
     with locked(folder):
-        run = _Run(estimator, inputs, torch.from_numpy(values), config, groups, folder, extra)
-        keep_memory()  # after the maps are held: these are to go back to the system
-        try:
-            with own_random_state(run.device, config.seed):
-                run.go(label if progress else None)
-        finally:
-            for each in (inputs, unlabelled):
-                if each is not None:
-                    each.release()
-    return run.result()
+        if config.devices == 1:
+            return _result(_fit(Share(device), estimator, *arguments))
+        found = spread_out(_fit, estimator, arguments, device.type, config.devices)
+    estimator.train(mode=False)
+    return _result(found)
+
+
+def _fit(
+    share: Share,
+    estimator: MapNetwork,
+    inputs: MapInputs,
+    values: NDArray[np.float32],
+    config: MapTrainConfig,
+    groups: NDArray[Any] | None,
+    folder: Path | None,
+    extra: _Extra,
+    label: str | None,
+) -> dict[str, Any]:
+    """Train in place, in this process alone or as one of several; return `TrainingResult` as JSON values."""
+    run = _Run(estimator, inputs, torch.from_numpy(values), config, groups, folder, extra, share)
+    keep_memory()  # after the maps are held: these are to go back to the system
+    try:
+        with own_random_state(run.device, config.seed):
+            run.go(label)
+    finally:
+        for each in (inputs, extra.unlabelled):
+            if each is not None:
+                each.release()
+    return asdict(run.result())
+
+
+def _result(found: dict[str, Any]) -> TrainingResult:
+    epochs = tuple(found["best_epoch"]), tuple(found["best_loss"])
+    return TrainingResult(*epochs, found["epochs"], tuple(found["history"]))
 
 
 @dataclass(frozen=True)
@@ -172,11 +202,13 @@ class _Run:
         groups: NDArray[Any] | None,
         folder: Path | None,
         extra: _Extra | None = None,
+        share: Share | None = None,
     ) -> None:
         self.estimator, self.inputs, self.config, self.groups = estimator, inputs, config, groups
         self.extra = extra or _Extra()
         self.path = None if folder is None else folder / "checkpoint.safetensors"
-        self.device = pick_device(config.device)
+        self.share = share or Share(pick_device(config.device))
+        self.device = self.share.device
         fast = self.device.type == "cuda" or has_fast_bfloat16()
         self.precise = config.precision == "float32" or (config.precision == "auto" and not fast)
         self.identity = self._identity(y)
@@ -188,6 +220,9 @@ class _Run:
         self.y = y.to(self.device)
         self.weights = None if self.extra.weights is None else self.extra.weights.to(self.device)
         self.train_rows, self.valid_rows = member_rows(len(y), groups, estimator.members, config)
+        fewest = min(self.train_rows.shape[1], self.valid_rows.shape[1])
+        if fewest < self.share.size:
+            raise DataError(f"{fewest} rows for {self.share.size} devices", advice="use fewer devices")
         self.state = _State()
         self.generator = torch.Generator().manual_seed(config.seed)
         self._start_member()
@@ -226,14 +261,15 @@ class _Run:
         if self.extra.alignment is None:
             return None
         settings = {**self.extra.alignment, "seed": self.extra.alignment["seed"] + self.state.member}
-        width = self.module["last"].in_features
+        width = self.estimator.hidden_width(self.state.member)
         return make_alignment(settings.pop("kind"), 1, width, **settings).to(self.device)
 
     def go(self, label: str | None) -> None:
         """Train from the last checkpoint to the end."""
         self._resume()
         members, most = self.estimator.members, self.config.max_epochs
-        folder = None if self.path is None else self.path.parent
+        folder = None if self.path is None or self.share.rank else self.path.parent
+        label = None if self.share.rank else label
         done = self.state.member * most + self.state.epoch
         with (
             Board(folder, self.state.history) as board,
@@ -271,7 +307,9 @@ class _Run:
 
     def _one_epoch(self) -> dict[str, float]:
         self.state.epoch += 1
+        self.share.reseed(self.config.seed, self.state.member, self.state.epoch)
         train, penalty = self._train()
+        self.share.average(self.module)
         loss = self._validate()
         if loss < self.best_loss:
             self.best_loss, self.best_epoch = loss, self.state.epoch
@@ -299,9 +337,9 @@ class _Run:
         here = self._turned(self.inputs, rows[:used])
         steps = 0
         for (chosen, context), other in zip(here, self._others(used), strict=False):
-            total += self._step(chosen, context, other, steps * size / used)
+            total += self._step(chosen, context, other, steps * size / used, min(size, used - steps * size))
             steps += 1
-        mean, penalty = (total / steps).tolist()
+        mean, penalty = (self.share.total(total) / steps).tolist()
         if not math.isfinite(mean + penalty):
             raise TrainingError(
                 f"the loss of member {member} is {mean + penalty}",
@@ -320,9 +358,12 @@ class _Run:
         return (context for _, context in self._turned(unlabelled, rows))
 
     def _turned(self, inputs: MapInputs, rows: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Return an iterator over rows (b,) and their contexts on the device, turned and flipped at random."""
+        """Return an iterator over rows (b,) and their contexts on the device, turned and flipped at random.
+
+        Of rows (n,) these are the ones that are this process's.
+        """
         codes, size = self._codes(len(rows)), self.config.batch_size
-        return self._batches(inputs, rows, codes, size)
+        return self._batches(inputs, self.share.of(rows, size), self.share.of(codes, size), self.share.rows(size))
 
     def _batches(self, inputs: MapInputs, rows: Tensor, codes: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         for index, (chosen, context) in enumerate(inputs.batches(rows, size)):
@@ -335,16 +376,23 @@ class _Run:
         turn = torch.randint(2, (count,), generator=self.generator) if self.config.turns else torch.zeros(count).long()
         return flips + 4 * turn
 
-    def _step(self, rows: Tensor, context: Tensor, other: Tensor | None = None, part: float = 0.0) -> Tensor:
-        """Take a step; return loss and penalty (2,), nats. ``other``: as many views without truth; ``part`` is done."""
-        loss, penalty = self._losses(rows.to(self.device), context, other, part)
+    def _step(self, rows: Tensor, context: Tensor, other: Tensor | None, part: float, whole: int) -> Tensor:
+        """Take a step; return this process's part of loss and penalty (2,), nats.
+
+        ``other`` are as many views without truth; ``part`` of the epoch is done; ``whole`` rows are in the batch.
+        """
+        loss, penalty = self._losses(rows.to(self.device), context, other, part, whole)
         self.optimiser.zero_grad(set_to_none=True)
-        (loss + penalty + self.estimator.penalty(self.state.member)).backward()  # type: ignore[no-untyped-call]
+        weights = self.estimator.penalty(self.state.member) / self.share.size
+        (loss + penalty + weights).backward()  # type: ignore[no-untyped-call]
+        self.share.add_gradients(self.parameters)
         torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm, foreach=True)
         self.optimiser.step()
         return torch.stack([loss.detach(), penalty.detach()])
 
-    def _losses(self, rows: Tensor, context: Tensor, other: Tensor | None, part: float) -> tuple[Tensor, Tensor]:
+    def _losses(
+        self, rows: Tensor, context: Tensor, other: Tensor | None, part: float, whole: int
+    ) -> tuple[Tensor, Tensor]:
         member = self.state.member
         if self.alignment is None or other is None:
             found = self.estimator.member(member, context, precise=self.precise)
@@ -354,24 +402,29 @@ class _Run:
             source, target = both.split([len(context), len(other)])
             found = self.estimator.answer_of(member, source)
             progress = (self.state.epoch - 1 + part) / self.config.max_epochs
-            penalty = self.alignment.penalty(source[None], target[None], progress)[0]
+            # each process compares its own views; the penalty is the mean of what they find
+            penalty = self.alignment.penalty(source[None], target[None], progress)[0] / self.share.size
         losses = -found.log_prob(self.y[rows])
-        return (losses if self.weights is None else losses * self.weights[rows]).mean(), penalty
+        return self.share.mean(losses if self.weights is None else losses * self.weights[rows], whole), penalty
 
     @torch.no_grad()
     def _validate(self) -> float:
         self.estimator.eval()
         total = weight = 0.0
-        for chosen, context in self.inputs.batches(self.valid_rows[self.state.member], 2 * self.config.batch_size):
+        size = 2 * self.config.batch_size
+        order = self.share.of(self.valid_rows[self.state.member], size)
+        for chosen, context in self.inputs.batches(order, self.share.rows(size)):
             found = self.estimator.member(self.state.member, context.to(self.device), precise=self.precise)
             rows = chosen.to(self.device)
-            each = torch.ones_like(self.y[rows]) if self.weights is None else self.weights[rows]
+            each = torch.ones(len(rows), device=self.device) if self.weights is None else self.weights[rows]
             total -= float((each * found.log_prob(self.y[rows])).sum(dtype=torch.float64))
             weight += float(each.sum(dtype=torch.float64))
+        both = torch.tensor([total, weight], dtype=torch.float64, device=self.device)
+        total, weight = self.share.total(both).tolist()
         return total / weight if math.isfinite(total) and weight else math.inf
 
     def _save(self, *, finished: bool = False) -> None:
-        if self.path is None:
+        if self.path is None or self.share.rank:
             return
         tensors = {f"model.{name}": value for name, value in self.estimator.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}

@@ -36,8 +36,7 @@ def train_on_maps(
     members: int | None,
     config: MapTrainConfig,
     options: dict[str, Any],
-    where: dict[str, Any],
-    towards: dict[str, Any],
+    given: dict[str, Any],
 ) -> Bundle:
     """Train a network on the maps of a catalogue of views.
 
@@ -47,10 +46,9 @@ def train_on_maps(
         With maps. Views that lack a channel, a feature or the target are left out.
     features, model, target, members, config, options
         As `galineage.training.train` has them.
-    where : mapping
-        Its ``split``, ``folder``, ``progress`` and ``label``.
-    towards : mapping
-        Its ``weights``, ``alignment`` and ``unlabelled``; of these only the maps are read.
+    given : mapping
+        Its ``split``, ``folder``, ``progress``, ``label``, ``weights``, ``alignment`` and ``unlabelled``; of the last
+        only the maps are read.
 
     Returns
     -------
@@ -66,9 +64,9 @@ def train_on_maps(
     needed = [*estimator.features, *(name for name in estimator.targets if name not in undefined)]
     usable = catalogue.complete(needed)
     usable = usable.select(estimator.usable(usable))
-    weights = weights_of(towards["weights"], catalogue, catalogue.has(needed) & estimator.usable(catalogue))
+    weights = weights_of(given["weights"], catalogue, catalogue.has(needed) & estimator.usable(catalogue))
     y = np.stack([np.asarray(usable[name], dtype=float) for name in estimator.targets], axis=1)
-    inputs, groups = estimator.inputs(usable), split_labels(usable, where["split"])
+    inputs, groups = estimator.inputs(usable), split_labels(usable, given["split"])
     result = fit_map_network(
         estimator,
         inputs,
@@ -76,16 +74,16 @@ def train_on_maps(
         config,
         groups=groups,
         weights=weights,
-        alignment=(penalty := _alignment(towards["alignment"], config.seed)),
-        unlabelled=_unlabelled(towards["unlabelled"], estimator),
-        folder=where["folder"],
-        progress=where["progress"],
-        label=where["label"] or f"train {model}",
+        alignment=(penalty := _alignment(given["alignment"], config.seed)),
+        unlabelled=_unlabelled(given["unlabelled"], estimator),
+        folder=given["folder"],
+        progress=given["progress"],
+        label=given["label"] or f"train {model}",
     )
     shift = fit_shift(estimator.likeness(inputs), groups, config.seed)
     card = {"model": model, **learned_from(usable, estimator, shift)}
-    told = result_of({**asdict(config), "split": where["split"]}, result)
-    told |= shifted_towards(weights, penalty, towards["unlabelled"])
+    told = result_of({**asdict(config), "split": given["split"]}, result)
+    told |= shifted_towards(weights, penalty, given["unlabelled"])
     return Bundle(estimator, {**card, **told, "prior_width": prior_width(estimator, y)}, shift)
 
 
