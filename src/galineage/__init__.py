@@ -18,6 +18,7 @@ _PUBLIC = {
     "TrainConfig": "galineage.training.config",
     "adapt": "galineage.adaptation",
     "calibrate": "galineage.evaluation.calibrate",
+    "correct_prior": "galineage.adaptation",
     "evaluate": "galineage.evaluation.assess",
     "importance_weights": "galineage.adaptation",
     "load": "galineage.models.bundle",
@@ -38,6 +39,7 @@ __all__ = [*_PUBLIC]
 
 if TYPE_CHECKING:
     from galineage.adaptation import adapt as adapt
+    from galineage.adaptation import correct_prior as correct_prior
     from galineage.adaptation import importance_weights as importance_weights
     from galineage.evaluation.assess import evaluate as evaluate
     from galineage.evaluation.calibrate import calibrate as calibrate
