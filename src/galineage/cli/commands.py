@@ -134,7 +134,8 @@ def train(options: Namespace) -> None:
         print(f"{name}: {value}")
     if catalogue.root is None:
         print("note: the descendants of these rows are unknown, so validation rows were drawn one by one and may leak")
-    print(f"{bundle.name}: {bundle.card['rows']} galaxies. Bundle: {out}; its card: {out / 'README.md'}")
+    rows = f"{bundle.card['rows']} {'views' if maps else 'galaxies'}"
+    print(f"{bundle.name}: {rows}. Bundle: {out}; its card: {out / 'README.md'}")
 
 
 def _machine(options: Namespace, maps: bool) -> dict[str, Any]:

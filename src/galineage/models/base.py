@@ -157,6 +157,10 @@ class Estimator(nn.Module, ABC):
         """
         return catalogue.features(self.features)
 
+    def describe_inputs(self) -> list[str]:
+        """Return lines (Markdown) that say what the estimator looks at beside its features."""
+        return []
+
     def usable(self, catalogue: Catalogue) -> NDArray[np.bool_]:
         """Tell which rows (n,) have every input: features in their range, and the channels that a network sees."""
         if not self.features:

@@ -347,14 +347,17 @@ def card_text(bundle: Bundle) -> str:
     targets = [field(name) for name in estimator.targets]
     ranges = card.get("ranges", {})
     lines = [f"# {bundle.name}", "", *(f"Predicts **{item.name}**: {item.meaning}." for item in targets)]
-    lines += ["", "## Inputs", ""]
-    lines += ["| field | unit | scale | training range (1 to 99 %) | meaning |", "| --- | --- | --- | --- | --- |"]
+    lines += ["", "## Inputs", "", *estimator.describe_inputs()]
+    if estimator.features:
+        lines += ["| field | unit | scale | training range (1 to 99 %) | meaning |", "| --- | --- | --- | --- | --- |"]
     for name in estimator.features:
         item = field(name)
         low, high = (ranges.get(name, {}).get(key, float("nan")) for key in ("p01", "p99"))
         lines.append(f"| {name} | {item.unit or '-'} | {item.scale} | {low:.4g} to {high:.4g} | {item.meaning} |")
-    lines += ["", "Ranges of logarithmic fields are in dex.", "", "## Training", ""]
-    for title, key in (("Domains", "domains"), ("Galaxies", "rows"), ("Data", "data"), ("Settings", "training")):
+    lines += ["", "Ranges of logarithmic fields are in dex."] if estimator.features else []
+    lines += ["", "## Training", ""]
+    rows = "Views" if estimator.sees_maps else "Galaxies"
+    for title, key in (("Domains", "domains"), (rows, "rows"), ("Data", "data"), ("Settings", "training")):
         lines.append(f"- {title}: {json.dumps(card.get(key), ensure_ascii=False)}")
     lines += ["", "## How good it is", ""]
     metrics = card.get("metrics", {})

@@ -268,6 +268,13 @@ class MapNetwork(Estimator):
             )
         return found
 
+    def describe_inputs(self) -> list[str]:
+        """Return lines (Markdown) that say which maps the network sees, and how they must be made."""
+        where = "the whole field" if self.aperture is None else f"a radius of {self.aperture:g} r_half"
+        size = f"{self.pixels} x {self.pixels} pixels, whose edge is {self.half_width:g} r_half from the centre"
+        made = json.dumps(self.recipe)
+        return [f"- Maps: {', '.join(self.seen)}, in {where}; {size}.", f"- Made so: {made}", ""]
+
     def usable(self, catalogue: Catalogue) -> NDArray[np.bool_]:
         """Tell which rows (n,) have every input; see `Estimator.usable`."""
         whole = super().usable(catalogue)

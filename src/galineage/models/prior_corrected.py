@@ -114,6 +114,10 @@ class PriorCorrected(Estimator):
         """Return what `forward` takes, for the rows of a catalogue; see `Estimator.inputs`."""
         return self.inner.inputs(catalogue)
 
+    def describe_inputs(self) -> list[str]:
+        """Return lines (Markdown) that say what the inner estimator looks at beside its features."""
+        return self.inner.describe_inputs()
+
     def usable(self, catalogue: Catalogue) -> NDArray[np.bool_]:
         """Tell which rows (n,) have every input; see `Estimator.usable`."""
         return self.inner.usable(catalogue)
