@@ -71,7 +71,7 @@ def training(run: _Run, steps: int) -> tuple[float, float]:
         start = time.perf_counter()
         context = turned(run.inputs.take(rows), run._codes(len(rows)).to(run.device))
         path.append(_done(run.device) - start)
-        run._step(rows, context)
+        run._step(rows, context, None, 0.0, len(rows))
         whole.append(_done(run.device) - start)
     return median(whole[WARM:]), median(path[WARM:]) / median(whole[WARM:])
 
