@@ -351,6 +351,15 @@ class TestTransfer:
             assert all(text.get_window_extent().width <= 0.98 * cell for text in ax.texts)
 
 
+def test_more_boxes_than_colours_have_their_names_beside_them():
+    """A colour that comes twice would name two models."""
+    cells = [labelled("a", "b", f"model {k}", seed=k) for k in range(7)]
+    ax = boxes.draw(boxes.compute(cells, n_boot=5))
+    assert [text.get_text() for text in ax.texts] == [cell.model for cell in cells]
+    assert ax.get_legend() is None
+    assert boxes.draw(boxes.compute(cells[:6], n_boot=5)).get_legend() is not None
+
+
 def test_boxes():
     cells = [
         labelled(a, b, m, bias=0.05 * (a != b), seed=i)

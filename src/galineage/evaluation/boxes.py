@@ -11,7 +11,7 @@ import numpy as np
 from galineage.errors import DataError
 from galineage.evaluation.bins import Point, point_estimate
 from galineage.evaluation.bootstrap import N_BOOT, bootstrap, spread
-from galineage.evaluation.style import INK, axis_label, colour, new_axes, styled
+from galineage.evaluation.style import INK, PALETTE, axis_label, colour, new_axes, styled
 from galineage.evaluation.tabulate import make_table, target_unit
 from galineage.evaluation.verdict import SMALL_BIAS, Verdict, plus_minus
 
@@ -162,19 +162,28 @@ def draw(result: Boxes, ax: Axes | None = None) -> Axes:
     pairs, models = list(dict.fromkeys(result.pairs)), list(dict.fromkeys(result.models))
     ax = new_axes(ax, height=1.1 + len(pairs) * max(0.45, 0.24 * len(models)))
     ax.axvline(0, color=INK, lw=0.8, ls="--")
-    step = 0.8 / len(models)
+    step, many = 0.8 / len(models), len(models) > len(PALETTE)
     for row, (pair, model, numbers) in enumerate(zip(result.pairs, result.models, result.percentiles, strict=True)):
         m = models.index(model)
         place = pairs.index(pair) + (m - 0.5 * (len(models) - 1)) * step
         _box(ax, numbers, place, 0.75 * step, m, other=not result.within[row])
+        if many:
+            end = float(numbers[QUANTILES.index(95)])
+            ax.annotate(model, (end, place), (4, 0), textcoords="offset points", va="center", fontsize=7.5)
     ax.set_yticks(range(len(pairs)), pairs)
     ax.set_ylim(len(pairs) - 0.5, -0.5)
     ax.set_xlabel(f"Error of {axis_label(result.target)} (predicted - true)")
     ax.tick_params(axis="y", length=0)
+    title = "box 25-75 %, whiskers 5-95 %; outlined: other domain"
+    if many:  # more than there are colours: each box has its name beside it
+        ax.set_title(title, fontsize=9, loc="left")
+        low, high = ax.get_xlim()
+        ax.set_xlim(low, high + 0.15 * (high - low))
+        return ax
     handles = [Patch(facecolor=f"{colour(i)}66", edgecolor=colour(i), label=name) for i, name in enumerate(models)]
     ax.legend(
         handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=min(len(models), 4),
-        title="box 25-75 %, whiskers 5-95 %; outlined: other domain", title_fontsize=9, alignment="left",
+        title=title, title_fontsize=9, alignment="left",
     )  # fmt: skip
     return ax
 
