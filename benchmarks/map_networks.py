@@ -16,9 +16,12 @@ import numpy as np
 import torch
 from measuring import finish, median, options, ratio
 
+from galineage.galaxy import Catalogue
 from galineage.models import make_estimator
+from galineage.models.bundle import Bundle
 from galineage.models.map_inputs import MapInputs, turned
 from galineage.posterior import Posterior
+from galineage.prediction import predict
 from galineage.training import MapTrainConfig
 from galineage.training.allocator import keep_memory
 from galineage.training.map_loop import _Run, has_fast_bfloat16
@@ -49,6 +52,30 @@ class Maps:
     def read(self, which: Any) -> Any:
         """Return maps."""
         return self.values[which]
+
+
+class Again(Maps):
+    """The same maps over and over, as many as are asked for."""
+
+    def __init__(self, maps: Maps, count: int) -> None:
+        self.values, self.rows = maps.values, np.arange(count)
+
+    def __len__(self) -> int:
+        """Return the number of maps."""
+        return len(self.rows)
+
+    def select(self, which: Any) -> Again:
+        """Return some of them."""
+        return Again(self, len(self.rows[which]))
+
+    def lacks(self, channels: Any) -> Any:
+        """No map lacks a channel."""
+        del channels
+        return np.zeros(len(self), dtype=bool)
+
+    def read(self, which: Any) -> Any:
+        """Return maps."""
+        return self.values[np.asarray(which) % len(self.values)]
 
 
 def run_of(maps: Maps, preset: str, precision: str, device: str) -> _Run:
@@ -121,6 +148,17 @@ def peer(python: str, maps: Maps, epochs: int, *, mixed: bool) -> dict[str, Any]
     return dict(json.loads(found.stdout.splitlines()[-1]))
 
 
+def predictions(maps: Maps, count: int) -> float:
+    """Return seconds that `galineage.predict` takes for ``count`` maps and five recommended networks."""
+    bundle = Bundle(make_estimator("maps", (), members=5, seed=1).eval(), {"domains": ["made"]})
+    catalogue = Catalogue(
+        {"mstar": np.full(count, 1e10)}, np.arange(count), np.asarray("made"), maps=Again(maps, count)
+    )
+    start = time.perf_counter()
+    predict(bundle, catalogue)
+    return time.perf_counter() - start
+
+
 def posteriors(count: int, members: int = 5) -> tuple[float, float, float]:
     """Return seconds of an ensemble's exact posterior and of pooled samples, and their largest difference in sigma."""
     rng = torch.Generator().manual_seed(0)
@@ -153,6 +191,7 @@ def main() -> None:
     """Measure."""
     parser = options(__doc__)
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+    parser.add_argument("--predict", type=int, default=2000, metavar="N", help="maps for galineage.predict; 0 for none")
     parser.add_argument("--keras-python", help="interpreter with Keras and TensorFlow")
     arguments = parser.parse_args()
     keep_memory()
@@ -191,6 +230,10 @@ def main() -> None:
             infer = ratio([one[2] for one in ours], [one["rate"] for one in found])
             results[f"{precision} over {name}"] = {"training": train, "inference": infer}
             lines.append((f"{precision}: times {name}", said(train), "", said(infer), ""))
+    if arguments.predict:
+        results["predict"] = {"maps": arguments.predict, "seconds": (taken := predictions(maps, arguments.predict))}
+        rate = f"{arguments.predict / taken:.0f}/s"
+        lines.append((f"predict {arguments.predict} maps, five small networks", "", f"{taken:.0f} s", rate, ""))
     seconds, sampled, off = posteriors(100_000)
     results["posterior"] = {"exact": seconds, "sampled": sampled, "largest difference in standard errors": off}
     times = f"{sampled / seconds:.0f} times"
