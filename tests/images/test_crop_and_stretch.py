@@ -215,6 +215,14 @@ def test_with_both_limits_brightness_stays_comparable():
     assert (stretch(2 * image, how) > stretch(image, how)).mean() > 0.9
 
 
+def test_a_single_bright_pixel_on_nothing_has_a_stretch():
+    image = np.zeros((1, 1, 9, 12))
+    image[0, 0, 0, 0] = 1.0
+    found, reasons = stretch_all(image, ColourStretch())
+    assert reasons == [""]
+    assert found[0, 0, 0, 0] == found.max() > 0.5
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     arrays(

@@ -195,7 +195,8 @@ def _colour(image: NDArray[Any], out: NDArray[np.float32], how: ColourStretch) -
     if not (inner.size and inner.max() > 0):
         return NO_LIGHT
     if white is None:
-        white = max(float(np.quantile(inner, 0.99)), np.finfo(np.float64).tiny)
+        # a single bright pixel on nothing is above every quantile
+        white = max(float(np.quantile(inner, 0.99)), 1e-6 * float(inner.max()))
     if softening is None:
         noise = sky_level(mean, finite)[1]
         softening = 5 * noise if noise > 0 else white / 1000
