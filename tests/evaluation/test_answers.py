@@ -34,7 +34,7 @@ def scored(model, train, test, *, noise, bias=0.0, factor=1.0, galaxies=300, vie
 
 
 @pytest.fixture(scope="module")
-def tests():
+def cases():
     found = []
     for model, noise in MODELS.items():
         for train in ("a", "b"):
@@ -50,12 +50,12 @@ def tests():
 
 
 @pytest.fixture(scope="module")
-def found(tests):
-    return answers.compute(tests, n_boot=100, seed=1)
+def found(cases):
+    return answers.compute(cases, n_boot=100, seed=1)
 
 
-def test_numbers_are_those_of_each_test_alone(tests, found):
-    for item, mine in zip(tests, found.tests, strict=True):
+def test_numbers_are_those_of_each_test_alone(cases, found):
+    for item, mine in zip(cases, found.tests, strict=True):
         alone = accuracy.compute(item, n_boot=5).values
         for name, theirs in (
             ("bias", "bias_p50"),
@@ -68,10 +68,10 @@ def test_numbers_are_those_of_each_test_alone(tests, found):
         assert mine.values["rmse_flagged"][0] == pytest.approx(np.sqrt(((item.mean - item.truth)[out] ** 2).mean()))
 
 
-def test_errors_are_of_galaxies_not_of_views(found, tests):
-    single = [item.select(np.arange(0, len(item), 3)) for item in tests]
+def test_errors_are_of_galaxies_not_of_views(found, cases):
+    single = [item.select(np.arange(0, len(item), 3)) for item in cases]
     plain = answers.compute(single, n_boot=100, seed=1)
-    naive = answers.compute([replace(item, ids=np.arange(len(item)).astype(str)) for item in tests], n_boot=100, seed=1)
+    naive = answers.compute([replace(item, ids=np.arange(len(item)).astype(str)) for item in cases], n_boot=100, seed=1)
     errors = [np.mean([item.values["rmse"][1] for item in result.tests]) for result in (plain, found, naive)]
     assert errors[1] == pytest.approx(errors[0], rel=0.15)
     assert errors[2] == pytest.approx(errors[0] / 3**0.5, rel=0.15)
@@ -101,9 +101,9 @@ def test_ranks_tell_what_the_same_galaxies_can_tell(found):
     assert found.offset[-1] == pytest.approx(size)
 
 
-def test_the_order_of_the_rows_does_not_matter(tests, found):
+def test_the_order_of_the_rows_does_not_matter(cases, found):
     rng = np.random.default_rng(0)
-    shuffled = [tests[0], *(item.select(rng.permutation(len(item))) for item in tests[1:])]
+    shuffled = [cases[0], *(item.select(rng.permutation(len(item))) for item in cases[1:])]
     again = answers.compute(shuffled, n_boot=100, seed=1)
     np.testing.assert_allclose(again.behind_error, found.behind_error)
 
@@ -142,11 +142,11 @@ def test_each_question_has_its_sentence(found):
     assert "Flagged views of “good” have the larger errors in a → b and b → a" in flags.sentence
 
 
-def test_another_model_can_come_first(tests):
-    verdicts = answers.judge(answers.compute(tests, main="poor", n_boot=50))
+def test_another_model_can_come_first(cases):
+    verdicts = answers.judge(answers.compute(cases, main="poor", n_boot=50))
     assert verdicts[1].kind == "across: larger errors and a bias"
     with pytest.raises(ConfigError, match="no test of 'cnn'"):
-        answers.compute(tests, main="cnn", n_boot=5)
+        answers.compute(cases, main="cnn", n_boot=5)
 
 
 def test_questions_that_cannot_be_answered_are_left_out():
@@ -197,14 +197,14 @@ def test_the_figure_shows_every_number_once(found, tmp_path):
     figure.savefig(tmp_path / "f.png")
 
 
-def test_what_cannot_be_compared_is_refused(tests):
+def test_what_cannot_be_compared_is_refused(cases):
     with pytest.raises(DataError, match="0 tests"):
         answers.compute([])
     with pytest.raises(DataError, match="two tests of 'good'"):
-        answers.compute([tests[0], tests[0]])
+        answers.compute([cases[0], cases[0]])
     with pytest.raises(DataError, match="different targets"):
-        answers.compute([tests[0], replace(tests[1], target="mstar")])
+        answers.compute([cases[0], replace(cases[1], target="mstar")])
     with pytest.raises(DataError, match="no galaxies"):
-        answers.compute([tests[0].select([])])
+        answers.compute([cases[0].select([])])
     with pytest.raises(DataError, match="no test across"):
-        answers.compute([tests[1], scored("other", "a", "a", noise=0.1)], n_boot=5)
+        answers.compute([cases[1], scored("other", "a", "a", noise=0.1)], n_boot=5)
