@@ -127,6 +127,15 @@ def test_what_cannot_be_corrected_is_refused(model):
             PriorCorrected(("spin",), inner=model.estimator, edges=edges, ratio=ratio)
 
 
+def test_a_corrected_model_is_not_adapted_once_more(model):
+    corrected = correct_prior(model, made(200, (4.0, 2.0), 2), source=made(500, (1.2, 3.0), 1))
+    with pytest.raises(ConfigError, match="kind 'prior-corrected' cannot be adapted"):
+        galineage.adapt(corrected, made(200, (4.0, 2.0), 2))
+    adapted = galineage.adapt(model, made(200, (4.0, 2.0), 2))
+    both = correct_prior(adapted, made(200, (4.0, 2.0), 2), source=made(500, (1.2, 3.0), 1))
+    assert np.isfinite(galineage.predict(both, made(20, (4.0, 2.0), 3))["fexsitu_p50"]).all()
+
+
 def test_what_lies_outside_of_the_range_is_cut():
     estimator = make_estimator("paper", ("spin",), members=1)
     ratio = PriorCorrected(("spin",), inner=estimator, edges=(0.0, 0.5, 1.0), ratio=(1.0, 1.0))

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from made_views import Held
 
 import galineage
 from galineage.errors import ConfigError, DataError
@@ -17,27 +18,6 @@ from galineage.training import MapTrainConfig, train
 
 TARGETS = ("f_ex", "t_last_major", "mstar_last_major")
 QUICK = MapTrainConfig(max_epochs=25, batch_size=32, device="cpu", precision="float32", learning_rate=4e-3)
-
-
-class Held:
-    """Maps in memory."""
-
-    channels, recipe = ("mass", "velocity"), {"maps": {"half_width_r_half": 2.0}}
-
-    def __init__(self, values):
-        self.values = values
-
-    def __len__(self):
-        return len(self.values)
-
-    def select(self, which):
-        return Held(self.values[which])
-
-    def lacks(self, channels):
-        return np.zeros(len(self), bool)
-
-    def read(self, which):
-        return self.values[which]
 
 
 def views(n=400, seed=0):

@@ -12,6 +12,7 @@ from galineage.errors import ConfigError
 from galineage.models.base import Estimator
 from galineage.models.joining import join_members
 from galineage.models.matching import QuantileMatching
+from galineage.models.wrapping import Wrapper, inner_class
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +24,7 @@ __all__ = ["Adapted"]
 _VIEWS = ("raw", "matched")
 
 
-class Adapted(Estimator):
+class Adapted(Wrapper):
     """Asks a trained estimator about one or two views of each galaxy, and pools the answers.
 
     Parameters
@@ -58,8 +59,8 @@ class Adapted(Estimator):
         views: Sequence[str] = _VIEWS,
     ) -> None:
         views = _checked_views(views)
-        made = inner if isinstance(inner, Estimator) else _inner_class(inner)(**inner["settings"])
-        _require_single(made.kind)
+        _require_single(type(inner) if isinstance(inner, Estimator) else inner_class(inner))
+        made = inner if isinstance(inner, Estimator) else inner_class(inner)(**inner["settings"])
         super().__init__(features, target, len(views) * made.members)
         self.inner, self.views = made, views
         self.matching = matching if isinstance(matching, QuantileMatching) else _made_matching(matching)
@@ -89,7 +90,7 @@ class Adapted(Estimator):
         return {
             "features": list(self.features),
             "target": self.target,
-            "inner": {"kind": self.inner.kind, "settings": self.inner.settings()},
+            "inner": self.inner_settings(),
             "matching": self.matching.settings(),
             "views": list(self.views),
         }
@@ -98,21 +99,11 @@ class Adapted(Estimator):
     def count_numbers(cls, settings: Mapping[str, Any]) -> int:
         """Count the inner estimator's weights and the knots that settings ask for."""
         inner, matching = settings.get("inner", {}), settings.get("matching", {})
-        kind = _inner_class(inner)
+        kind = inner_class(inner)
+        _require_single(kind)
         if not isinstance(matching, Mapping) or "features" not in matching:
             raise ConfigError(f"matching is {matching!r}", expected="settings of a matching")
         return kind.count_numbers(inner["settings"]) + QuantileMatching.count_numbers(matching)
-
-    def fit_scaling(self, x: Tensor) -> None:
-        """Refuse: an adapted model is not trained (x (n, d), features' units, is not looked at).
-
-        Raises
-        ------
-        ConfigError
-            Always.
-        """
-        del x
-        raise ConfigError("an adapted model cannot be trained", advice="train a model, then adapt it")
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
         """Put saved weights and knots back, by name, of the shapes saved (scaled units inside); see `Estimator`.
@@ -122,10 +113,7 @@ class Adapted(Estimator):
         RuntimeError
             If names or shapes differ, or the knots are not finite or fall.
         """
-        inner = {name.removeprefix("inner."): value for name, value in tensors.items() if name.startswith("inner.")}
-        self.inner.load_tensors(inner)
-        own = {name: value for name, value in self.state_dict().items() if name.startswith("inner.")}
-        self.load_state_dict(own | {name: value for name, value in tensors.items() if name not in own})
+        super().load_tensors(tensors)
         knots = (self.matching.target, self.matching.source, self.matching.masses)
         if not all(bool(torch.isfinite(part).all() and (part.diff(dim=-1) >= 0).all()) for part in knots):
             raise RuntimeError("the knots of the matching are not finite, or fall")
@@ -138,24 +126,13 @@ def _checked_views(views: Sequence[str]) -> tuple[str, ...]:
     return found
 
 
-def _inner_class(inner: Any) -> type[Estimator]:
-    """Look up the class that a description of the inner estimator names, after refusing what cannot be adapted."""
-    # the list of estimators has this class in it
-    from galineage.models import ESTIMATORS
-
-    settings = inner.get("settings") if isinstance(inner, Mapping) else None
-    if not isinstance(settings, Mapping) or "features" not in settings or inner.get("kind") not in ESTIMATORS:
-        raise ConfigError(f"the inner estimator is {inner!r}", expected="kind and settings of an estimator")
-    _require_single(inner["kind"])
-    return ESTIMATORS[inner["kind"]]
-
-
-def _require_single(kind: str) -> None:
-    if kind in ("adapted", "joint", "maps", "maps-joint"):
+def _require_single(kind: type[Estimator]) -> None:
+    made = issubclass(kind, Wrapper)
+    if kind.joint or kind.sees_maps or made:
         raise ConfigError(
-            f"an estimator of kind {kind!r} cannot be adapted",
-            expected="a model of one target as it was trained",
-            advice="adapt the model it was made from" if kind == "adapted" else "train a model for each target",
+            f"an estimator of kind {kind.kind!r} cannot be adapted",
+            expected="a model of one target and of features, as it was trained",
+            advice="adapt the model it was made from" if made else "train a model of features for each target",
         )
 
 

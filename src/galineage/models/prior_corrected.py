@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,9 +12,10 @@ from torch import Tensor
 from galineage.errors import ConfigError
 from galineage.models.base import Estimator, require_counts
 from galineage.models.bounded import Histogram
+from galineage.models.wrapping import Wrapper, inner_class
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -30,7 +30,7 @@ _FINE = 512
 _TINY = 1e-12
 
 
-class PriorCorrected(Estimator):
+class PriorCorrected(Wrapper):
     """Multiplies every posterior by the ratio of two priors, ``p'(y | x) ~ p(y | x) p'(y) / p(y)``.
 
     Exact where the domains differ in how often a value of the target occurs, and galaxies of one value look the same in
@@ -69,8 +69,8 @@ class PriorCorrected(Estimator):
         edges: Sequence[float],
         ratio: Sequence[float],
     ) -> None:
-        made = inner if isinstance(inner, Estimator) else _inner_class(inner)(**inner["settings"])
-        _require_plain(made.kind)
+        _require_plain(type(inner) if isinstance(inner, Estimator) else inner_class(inner))
+        made = inner if isinstance(inner, Estimator) else inner_class(inner)(**inner["settings"])
         self.sees_maps = made.sees_maps  # type: ignore[misc]
         super().__init__(features, target, made.members)
         if (made.features, made.target) != (self.features, self.target):
@@ -136,7 +136,7 @@ class PriorCorrected(Estimator):
         return {
             "features": list(self.features),
             "target": self.target,
-            "inner": {"kind": self.inner.kind, "settings": self.inner.settings()},
+            "inner": self.inner_settings(),
             "edges": list(self.edges),
             "ratio": list(self.ratio),
         }
@@ -145,49 +145,14 @@ class PriorCorrected(Estimator):
     def count_numbers(cls, settings: Mapping[str, Any]) -> int:
         """Count the inner estimator's weights that settings ask for."""
         inner = settings.get("inner", {})
-        kind = _inner_class(inner)
+        kind = inner_class(inner)
+        _require_plain(kind)
         return kind.count_numbers(inner["settings"]) + _FINE + 2 * len(settings.get("ratio", ()))
 
-    def fit_scaling(self, x: Tensor) -> None:
-        """Refuse: a corrected model is not trained (x (n, d), features' units, is not looked at).
 
-        Raises
-        ------
-        ConfigError
-            Always.
-        """
-        del x
-        raise ConfigError("a corrected model cannot be trained", advice="train a model, then correct it")
-
-    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Put saved weights back, by name, of the shapes saved (scaled units inside); see `Estimator`.
-
-        Raises
-        ------
-        RuntimeError
-            If names or shapes differ.
-        """
-        inner = {name.removeprefix("inner."): value for name, value in tensors.items() if name.startswith("inner.")}
-        self.inner.load_tensors(inner)
-        own = {name: value for name, value in self.state_dict().items() if name.startswith("inner.")}
-        self.load_state_dict(own | {name: value for name, value in tensors.items() if name not in own})
-
-
-def _inner_class(inner: Any) -> type[Estimator]:
-    """Look up the class that a description of the inner estimator names."""
-    # the list of estimators has this class in it
-    from galineage.models import ESTIMATORS
-
-    settings = inner.get("settings") if isinstance(inner, Mapping) else None
-    if not isinstance(settings, Mapping) or inner.get("kind") not in ESTIMATORS:
-        raise ConfigError(f"the inner estimator is {inner!r}", expected="kind and settings of an estimator")
-    _require_plain(inner["kind"])
-    return ESTIMATORS[inner["kind"]]
-
-
-def _require_plain(kind: str) -> None:
-    if kind in ("joint", "maps-joint", "prior-corrected"):
+def _require_plain(kind: type[Estimator]) -> None:
+    if kind.joint or kind is PriorCorrected:
         raise ConfigError(
-            f"the prior of an estimator of kind {kind!r} cannot be corrected",
+            f"the prior of an estimator of kind {kind.kind!r} cannot be corrected",
             expected="a model of one target, corrected once",
         )
