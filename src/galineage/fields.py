@@ -6,7 +6,9 @@ Readers convert at the border; inside the package arrays are plain floats in the
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -23,9 +25,11 @@ __all__ = [
     "MERGER_TARGETS",
     "SOLAR_METALLICITY",
     "Field",
+    "expanded_features",
     "feature_range",
     "field",
     "from_feature",
+    "representation_features",
     "to_feature",
 ]
 
@@ -139,6 +143,32 @@ def _colours() -> tuple[Field, ...]:
     )
 
 
+def _images() -> tuple[Field, ...]:
+    """Fields that are measured on images (`galineage.images`)."""
+    apparent = tuple(
+        Field(
+            f"app_{band}",
+            "mag",
+            -10.0,
+            45.0,
+            f"apparent AB magnitude in {band}, of all light in the crop of an image",
+            f"m_{band}",
+            missing="no positive flux",
+        )
+        for band in "ugrizy"
+    )
+    return (
+        *apparent,
+        Field("app_petro", "mag", -10.0, 45.0, "apparent AB magnitude within the Petrosian aperture", r"m_\mathrm{P}"),
+        Field("r_petro", "arcsec", 1e-3, 1e5, "Petrosian radius, along the major axis", r"r_\mathrm{P}", "log"),
+        Field("r50", "arcsec", 1e-3, 1e5, "semi-major axis that holds half of the Petrosian flux", "R_{50}", "log"),
+        Field("r90", "arcsec", 1e-3, 1e5, "semi-major axis that holds 90 % of the Petrosian flux", "R_{90}", "log"),
+        Field("r90_kpc", "kpc", 1e-4, 1e5, "r90 at the galaxy's redshift", "R_{90}", "log", "redshift unknown"),
+        Field("concentration", "", 1.0, 1e3, "r90 over r50", "C"),
+        Field("axis_ratio", "", 0.0, 1.0, "minor over major axis of an image, with the PSF in it", "b/a"),
+    )
+
+
 _NEVER = "no major merger in the tree"
 
 _ALL: tuple[Field, ...] = (
@@ -204,9 +234,11 @@ _ALL: tuple[Field, ...] = (
     Field("p_late", "", 0.0, 1.0, "probability of late-type morphology", r"P_\mathrm{late}", missing="not matched"),
     *_photometry(),
     *_colours(),
+    *_images(),
     Field("central", "", 0, 1, "central galaxy of its halo", r"\mathrm{central}", kind="bool"),
     Field("snapshot", "", 0, 1000, "snapshot number of the simulation", r"\mathrm{snapshot}", kind="int"),
-    Field("redshift", "", 0.0, 20.0, "redshift of the snapshot", "z"),
+    Field("redshift", "", 0.0, 20.0, "redshift of the snapshot, or at which an image shows the galaxy", "z"),
+    Field("view", "", 0, 10_000, "number of the line of sight, among those of the galaxy", "view", kind="int"),
     Field("n_views", "", 1, 200, "lines of sight drawn from f_ex: leaks the target", "N_\\mathrm{views}", kind="int"),
 )
 
@@ -238,6 +270,8 @@ def field(name: str) -> Field:
     >>> field("age").unit
     'Gyr'
     """
+    if (number := _REPRESENTATION.fullmatch(name)) is not None:
+        return _representation(int(number[1]))
     try:
         return FIELDS[name]
     except KeyError:
@@ -249,6 +283,71 @@ def field(name: str) -> Field:
             expected="one of " + ", ".join(FIELDS),
             advice="did you mean " + " or ".join(near) + "?",
         ) from None
+
+
+_REPRESENTATION = re.compile(r"rep_([0-9]{3})")
+
+
+@cache
+def _representation(number: int) -> Field:
+    meaning = f"coordinate {number} of what a network learned to see in an image, without truth"
+    return Field(f"rep_{number:03d}", "", -1e9, 1e9, meaning, rf"\mathrm{{rep}}_{{{number}}}")
+
+
+def known_field(name: str) -> Field | None:
+    """Return the field called ``name``, or None if there is none."""
+    try:
+        return field(name)
+    except ConfigError:
+        return None
+
+
+def representation_features(width: int = 256) -> tuple[str, ...]:
+    """Return the field names of a representation of an image: ``rep_000`` and so on.
+
+    Parameters
+    ----------
+    width : int
+        Numbers in a representation; 256 as in Eisert+2024.
+
+    Raises
+    ------
+    ConfigError
+        If there are fewer than 1 or more than 1000.
+
+    Examples
+    --------
+    >>> representation_features(2)
+    ('rep_000', 'rep_001')
+    """
+    if not 1 <= width <= 1000:
+        raise ConfigError(f"a representation has {width} numbers", expected="1 to 1000")
+    return tuple(f"rep_{number:03d}" for number in range(width))
+
+
+def expanded_features(names: Iterable[str]) -> tuple[str, ...]:
+    """Return feature names, with ``representation`` or ``representation:N`` written out as its coordinates.
+
+    Examples
+    --------
+    >>> expanded_features(["mstar", "representation:2"])
+    ('mstar', 'rep_000', 'rep_001')
+
+    Raises
+    ------
+    ConfigError
+        If N is no number of coordinates.
+    """
+    found: list[str] = []
+    for name in names:
+        word, _, width = name.partition(":")
+        if word != "representation":
+            found.append(name)
+            continue
+        if width and not width.isdecimal():
+            raise ConfigError(f"{name!r} names no representation", expected="representation, or representation:N")
+        found += representation_features(int(width or 256))
+    return tuple(found)
 
 
 def with_ingredients(names: Iterable[str]) -> tuple[str, ...]:

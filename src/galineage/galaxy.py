@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Catalogue", "RowMaps", "Skip", "concatenate"]
+__all__ = ["Catalogue", "HeldMaps", "RowMaps", "Skip", "concatenate"]
 
 
 @dataclass(frozen=True)
@@ -289,6 +289,54 @@ class JoinedMaps:
         for k, part in found.items():
             out[owner == k] = part
         return out
+
+
+@dataclass(frozen=True)
+class HeldMaps:
+    """Maps, or images, in memory (`RowMaps`).
+
+    Attributes
+    ----------
+    values : array (n, channels, s, s)
+        No unit, float32 or float16; nothing is missing.
+    channels : tuple of str
+        Names along the second axis.
+    recipe : mapping
+        How they were made, in JSON values.
+
+    Raises
+    ------
+    DataError
+        If there are not as many channels.
+    """
+
+    values: NDArray[Any]
+    channels: tuple[str, ...]
+    recipe: Mapping[str, Any] = default(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "channels", tuple(self.channels))
+        if self.values.ndim != 4 or self.values.shape[1] != len(self.channels):
+            raise DataError(
+                f"images of shape {self.values.shape}", expected=f"(n, {len(self.channels)}: {self.channels}, s, s)"
+            )
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.values)
+
+    def select(self, which: NDArray[Any]) -> HeldMaps:
+        """Return the rows ``which`` (boolean mask (n,) or integer indices)."""
+        return HeldMaps(self.values[which], self.channels, self.recipe)
+
+    def lacks(self, channels: Iterable[str]) -> NDArray[np.bool_]:
+        """Tell which rows (n,) lack one of these channels: none."""
+        del channels
+        return np.zeros(len(self), dtype=bool)
+
+    def read(self, which: NDArray[np.int64]) -> NDArray[Any]:
+        """Return the maps (b, channels, s, s) of some rows, no unit."""
+        return self.values[which]
 
 
 def _joined(maps: Sequence[RowMaps | None]) -> RowMaps | None:

@@ -241,7 +241,7 @@ def test_the_eight_symmetries():
 def test_every_encoder_answers_with_its_width():
     for name, build in ENCODERS.items():
         with torch.random.fork_rng(), torch.no_grad():
-            encoder = build(5, 32, 0.1).eval()
+            encoder = build(5, 32, 0.1, ()).eval()
             assert encoder(torch.zeros(2, 5, 32, 32)).shape == (2, encoder.width), name
             assert encoder.features(torch.zeros(2, 5, 32, 32)).dim() == 4
 

@@ -377,9 +377,9 @@ def test_a_store_travels_as_its_place(store):
 
 
 def test_only_so_many_files_are_mapped_at_once(store, monkeypatch):
-    from galineage.store import map_store
+    from galineage.store import row_store
 
-    monkeypatch.setattr(map_store, "_MAPPED", 2)
+    monkeypatch.setattr(row_store, "_MAPPED", 2)
     fresh = MapStore(store.path)
     np.testing.assert_array_equal(fresh.read(np.arange(len(fresh))), store.read(np.arange(len(store))))
     assert len(fresh._mapped) == 2

@@ -41,7 +41,7 @@ def _table_options(parser: argparse.ArgumentParser) -> None:
         "--mapping", help="how to read the table: a shipped mapping or a TOML file (default: told by the file's name)"
     )
     parser.add_argument(
-        "--rows", help="row filter of the mapping (default: the mapping's own, for example z0); of a map store a domain"
+        "--rows", help="row filter of the mapping (default: the mapping's own, for example z0); of a store a domain"
     )
 
 
@@ -122,6 +122,52 @@ def _add_prepare(group: _Group) -> None:
     prepare.add_argument("--out", required=True, help="folder of the store")
 
 
+def _add_images(group: _Group) -> None:
+    images = _command(
+        group,
+        "images",
+        "make images ready for a network and put them into a store; a stopped run goes on where it was",
+        "galineage images hsc-cutouts --bands hsc-g hsc-r hsc-i --domain HSC --out images\n"
+        "galineage images TNG50-1/output --snapshot 99 --views 4 --redshift 0.05 0.2 --out images\n"
+        "galineage images pictures.zip --pictures table.csv --bands sdss-g sdss-r sdss-i --pixel-scale 0.396 "
+        "--out images",
+    )
+    images.add_argument("source", metavar="SOURCE", help="folder of images, pictures, or folder of a snapshot")
+    _snapshot_options(images)
+    images.add_argument("--births", help="EAGLE: HDF5 file of where each star was first seen")
+    images.add_argument(
+        "--bands", nargs="+", default=["hsc-g", "hsc-r", "hsc-i"], metavar="BAND", help="channels, bluest first"
+    )
+    images.add_argument("--pixels", type=int, default=128, help="on each side of an image (default: %(default)s)")
+    images.add_argument(
+        "--stretch",
+        default="log",
+        choices=("log", "joint", "colour"),
+        help="band by band as published, with limits over all bands, or keeping colours (default: %(default)s)",
+    )
+    images.add_argument("--table", help="what is known of the galaxies, by the files' names; others are skipped")
+    _table_options(images)
+    images.add_argument("--pixel-scale", type=float, metavar="ARCSEC", help="of files that do not say it")
+    images.add_argument("--zero-point", type=float, metavar="MAG", help="AB, of files that do not say it")
+    images.add_argument("--pictures", metavar="TABLE", help="PNG or JPEG pictures, and the table that names them")
+    images.add_argument("--id", default="id", help="its column of identifiers (default: %(default)s)")
+    images.add_argument("--file", default="file", help="its column of file names, or a pattern of columns")
+    images.add_argument("--views", type=int, default=2, help="of each galaxy of a snapshot (default: %(default)s)")
+    images.add_argument(
+        "--redshift", type=float, nargs="+", default=[0.1], metavar="Z", help="at which galaxies are seen, or a range"
+    )
+    images.add_argument("--fwhm", type=float, default=0.6, help="seeing, arcsec (default: %(default)s)")
+    images.add_argument("--noise", type=float, default=1.0, help="sky noise, in that of HSC Wide (default: 1)")
+    images.add_argument("--skies", metavar="FOLDER", help="real pieces of sky with PSFs, in the place of noise")
+    images.add_argument("--keep", metavar="FOLDER", help="write raw and observed images as FITS, too")
+    images.add_argument("--mstar-min", type=float, default=1e10, help="smallest stellar mass, Msun (default: 1e10)")
+    images.add_argument("--limit", type=int, default=0, help="only the first galaxies, for a look")
+    images.add_argument("--seed", type=int, default=0, help="of everything random (default: %(default)s)")
+    images.add_argument("--workers", type=int, default=0, help="threads (default: 2)")
+    _scheduler_option(images)
+    images.add_argument("--out", required=True, help="folder of the store")
+
+
 def _add_run(group: _Group) -> None:
     run = _command(
         group,
@@ -150,7 +196,7 @@ def _add_train(group: _Group) -> None:
         "galineage train my_table.parquet --target f_ex t_last_major --model cinn --out model-joint\n"
         "galineage train maps --rows TNG100-1 --model maps --channels mass velocity --aperture 1 --out model-maps",
     )
-    train.add_argument("table", help="table of galaxies with known truth, or a store of their maps")
+    train.add_argument("table", help="table of galaxies with known truth, or a store of their maps or images")
     _table_options(train)
     train.add_argument("--features", nargs="+", metavar="FIELD", help="inputs (default: five stellar ones)")
     train.add_argument(
@@ -188,7 +234,7 @@ def _add_use(group: _Group) -> None:
     )
     for parser, out in ((predict, "table file: .fits, .ecsv, .parquet or .vot"), (evaluate, "folder of the report")):
         parser.add_argument("bundle", help="folder written by `galineage train`")
-        parser.add_argument("table", help="table of galaxies, or a store of their maps")
+        parser.add_argument("table", help="table of galaxies, or a store of their maps or images")
         _table_options(parser)
         parser.add_argument("--out", required=True, help=out)
 
@@ -259,11 +305,11 @@ def _add_look(group: _Group) -> None:
     inspect = _command(
         group,
         "inspect",
-        "say what a table, a bundle, a snapshot or one of its galaxies is, and draw it",
+        "say what a table, a store, a bundle, a snapshot or one of its galaxies is, and draw it",
         "galineage inspect properties_tng.h5py --figure galaxies.png\ngalineage inspect model-tng\n"
         "galineage inspect TNG100-1/output --snapshot 99 --galaxy 394242 --figure galaxy.png",
     )
-    inspect.add_argument("thing", help="table, bundle, or folder of a snapshot")
+    inspect.add_argument("thing", help="table, store, bundle, or folder of a snapshot")
     _snapshot_options(inspect)
     inspect.add_argument("--galaxy", help="identifier of one galaxy of a snapshot")
     inspect.add_argument(
@@ -287,6 +333,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_demo,
         _add_toy,
         _add_prepare,
+        _add_images,
         _add_run,
         _add_train,
         _add_adapt,

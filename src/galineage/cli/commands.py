@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from galineage.galaxy import Catalogue
+    from galineage.store.image_store import ImageStore
     from galineage.study import Study
 
-__all__ = ["adapt", "calibrate", "demo", "evaluate", "inspect", "predict", "report", "run", "toy", "train"]
+__all__ = ["adapt", "calibrate", "demo", "evaluate", "images", "inspect", "predict", "report", "run", "toy", "train"]
 
 _ALL = 10**9
 """A limit that is none."""
@@ -92,8 +93,15 @@ def _run_on_toys(study: Study, options: Namespace) -> None:
     from galineage.study.universe import make_universe, on_toys
 
     out = Path(options.out or f"runs/{study.name}-toys")
-    study, boxes = on_toys(study, options.toys)
-    make_universe(boxes, out / "data", workers=options.workers or 2, say=_say)
+    if study.representation is None:
+        study, boxes = on_toys(study, options.toys)
+        make_universe(boxes, out / "data", workers=options.workers or 2, say=_say)
+    else:
+        from galineage.study.image_steps import on_image_toys
+        from galineage.study.image_universe import make_image_universe
+
+        study, boxes = on_image_toys(study, options.toys)
+        make_image_universe(boxes, out / "data", workers=options.workers or 2, say=_say)
     _run(study, out / "data", out, options)
 
 
@@ -190,6 +198,13 @@ def prepare(options: Namespace) -> None:
     make_maps(options)
 
 
+def images(options: Namespace) -> None:
+    """Make images ready for a network."""
+    from galineage.cli.images import images as make_store
+
+    make_store(options)
+
+
 def predict(options: Namespace) -> None:
     """Apply a bundle to a table."""
     from galineage.models.bundle import load
@@ -283,13 +298,14 @@ def inspect(options: Namespace) -> None:
 
         print(card_text(load(thing)))
         return
-    from galineage.cli.inspection import describe, draw
+    from galineage.cli.inspection import describe, draw, draw_images
 
     options.table = options.thing
     catalogue = _read(options)
     print(describe(catalogue))
     if options.figure:
-        figure = draw(catalogue)
+        store = _images_in(thing)
+        figure = draw(catalogue) if store is None else draw_images(store, options.rows)
         with writing(options.figure) as temporary:
             figure.savefig(temporary, dpi=150)
         print(f"figure: {options.figure}")
@@ -313,13 +329,22 @@ def _is_store(path: str | Path) -> bool:
     return (Path(path) / "store.json").is_file()
 
 
-def _of_store(options: Namespace, *, maps: bool) -> Catalogue:
-    """Take the views of a map store, or its galaxies if no maps are wanted; of one domain if --rows names it."""
-    from galineage.store.map_store import MapStore
+def _images_in(path: Path) -> ImageStore | None:
+    """Return the store of images at a place, if there is one."""
+    from galineage.store.image_store import ImageStore
+    from galineage.store.opening import open_store
 
+    store = open_store(path) if _is_store(path) else None
+    return store if isinstance(store, ImageStore) else None
+
+
+def _of_store(options: Namespace, *, maps: bool) -> Catalogue:
+    """Take the views of a store of maps or images, or its galaxies if neither is wanted; of the domain of --rows."""
+    from galineage.store.opening import open_store
+
+    store = open_store(options.table)
     if options.mapping:
-        raise ConfigError("--mapping says how to read a table, and this is a map store", where=str(options.table))
-    store = MapStore(options.table)
+        raise ConfigError(f"--mapping says how to read a table, and this is a {store.CALLED}", where=str(options.table))
     found = store.views(options.rows) if maps else store.galaxies(options.rows)
     views = f"{len(found)} views of " if maps else ""
     galaxies = len(set(zip(found.domain.tolist(), found.ids.tolist(), strict=True)))
@@ -327,7 +352,7 @@ def _of_store(options: Namespace, *, maps: bool) -> Catalogue:
     if store.unfinished:
         parts = ", ".join(sorted(store.unfinished))
         print(
-            f"note: {parts} is not finished, and galaxies are missing; `galineage prepare` goes on with it", flush=True
+            f"note: {parts} is not finished, and galaxies are missing; {store.WRITTEN_BY} goes on with it", flush=True
         )
     return found
 

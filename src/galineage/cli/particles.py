@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from galineage.store.map_store import MapStore
     from galineage.store.settings import StoreConfig
 
-__all__ = ["draw_galaxy", "is_snapshot", "prepare", "write_box"]
+__all__ = ["draw_galaxy", "is_snapshot", "prepare", "traced", "write_box", "write_skipped"]
 
 
 def write_box(options: Namespace) -> None:
@@ -51,7 +51,7 @@ def prepare(options: Namespace) -> None:
     from galineage.store.prepare import prepare as make_store
     from galineage.tables import write_catalogue
 
-    source = _traced(options.snapshots, options)
+    source = traced(options.snapshots, options)
     selection = Selection(mstar_min=options.mstar_min, f_ex_min=options.f_ex_min, f_ex_max=options.f_ex_max)
     catalogue = source.catalogue(selection)
     if "f_ex" not in catalogue and (options.f_ex_min > 0 or options.f_ex_max < float("inf")):
@@ -76,7 +76,7 @@ def prepare(options: Namespace) -> None:
             print(f"note: no table of galaxies was written: {error}")
     if store.skipped:
         path = Path(options.out) / "skipped.ecsv"
-        _write_skipped(store.skipped, path)
+        write_skipped(store.skipped, path)
         print(f"{len(store.skipped)} galaxies were skipped; reasons in {path}")
     if not isinstance(config.views, int):
         mine = [row for row in store.rows if row["domain"] == source.domain]
@@ -96,7 +96,7 @@ def _tell_doubts(store: MapStore) -> None:
         print(f"... and {len(found) - 10} more: galineage.store.consistency.doubts")
 
 
-def _traced(path: str | Path, options: Namespace) -> TngSource | EagleSource | TracedEagle:
+def traced(path: str | Path, options: Namespace) -> TngSource | EagleSource | TracedEagle:
     """Open a snapshot; where no catalogue tells the histories of its galaxies, a tree does."""
     from galineage.history import TracedEagle
     from galineage.sources.native import TngSource, open_snapshot
@@ -126,7 +126,8 @@ def _settings(options: Namespace) -> StoreConfig:
     return StoreConfig(maps=maps, views=views, rotate=options.rotate, number=options.number, seed=options.seed)
 
 
-def _write_skipped(skipped: Any, path: Path) -> None:
+def write_skipped(skipped: Any, path: Path) -> None:
+    """Write identifiers and reasons of what is not in a store."""
     from astropy.table import Table
 
     from galineage.tables import write_table

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from galineage.errors import DataError
+from galineage.evaluation.placing import mixing, placed, principal_components
 from galineage.evaluation.style import SEQUENTIAL, colour, new_figure, styled
 from galineage.evaluation.tabulate import make_table
 from galineage.evaluation.verdict import Verdict
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Embedding", "compute", "draw", "judge", "mixing"]
 
-_NEIGHBOURS = 15
 _COMPONENTS = 32
 
 
@@ -95,44 +94,9 @@ def compute(values: Array, truth: Array, domain: NDArray[np.str_], *, seed: int 
     """
     if len(values) < 50 or not np.isfinite(values).all():
         raise DataError(f"{len(values)} views cannot be placed", expected="50 or more, with finite values")
-    from sklearn.decomposition import PCA
-
-    parts = min(_COMPONENTS, values.shape[1], len(values))
-    reduced = PCA(parts, svd_solver="full", random_state=seed).fit_transform(values)
-    try:
-        import umap
-    except ImportError:
-        place, method = reduced[:, :2], "principal components (umap-learn is not installed)"
-    else:
-        threads = torch.get_num_threads()
-        place, method = umap.UMAP(random_state=seed, n_jobs=1).fit_transform(reduced), "UMAP"
-        torch.set_num_threads(threads)  # its libraries change what is not theirs
-    return Embedding(np.asarray(place, dtype=np.float64), truth, domain, mixing(reduced, domain), method)
-
-
-def mixing(values: Array, domain: NDArray[np.str_]) -> float:
-    """Share of the 15 nearest neighbours from other domains, over that of a random draw.
-
-    Parameters
-    ----------
-    values : array (n, k)
-        Any unit.
-    domain : array (n,) of str
-
-    Returns
-    -------
-    float
-        NaN for a single domain.
-    """
-    from sklearn.neighbors import NearestNeighbors
-
-    found = (
-        NearestNeighbors(n_neighbors=min(_NEIGHBOURS, len(values) - 1)).fit(values).kneighbors(return_distance=False)
-    )
-    foreign = (domain[found] != domain[:, None]).mean(axis=1)
-    parts = [(foreign[domain == name].mean(), (domain != name).mean()) for name in np.unique(domain)]
-    expected = [share for _, share in parts if share > 0]
-    return float(np.mean([a for a, _ in parts]) / np.mean(expected)) if expected else float("nan")
+    reduced = principal_components(values, _COMPONENTS)
+    place, method = placed(reduced, seed=seed)
+    return Embedding(place, truth, domain, mixing(reduced, domain), method)
 
 
 def judge(result: Embedding) -> Verdict:

@@ -109,11 +109,24 @@ def resize(values: NDArray[Any], pixels: int, method: Resampling = "bilinear") -
     rows, columns = (_weights(side, pixels, method) for side in np.shape(values)[-2:])
     finite = np.isfinite(values)
     if finite.all():
-        return np.asarray(rows @ np.asarray(values, dtype=np.float64) @ columns.T)
-    part = rows @ finite.astype(np.float64) @ columns.T
-    light = rows @ np.where(finite, values, 0.0).astype(np.float64) @ columns.T
+        return _mixed(np.asarray(values, dtype=np.float64), rows, columns)
+    part = _mixed(finite.astype(np.float64), rows, columns)
+    light = _mixed(np.where(finite, values, 0.0).astype(np.float64), rows, columns)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(part >= 0.5, light / part, np.nan)
+
+
+def _mixed(values: Array, rows: Array, columns: Array) -> Array:
+    """Apply weights to the rows and columns of images (..., rows, columns), in any unit.
+
+    Hardly any weight is not 0; besides, threads of dense products wait for each other where cores are busy.
+    """
+    from scipy.sparse import csr_array
+
+    down, across = csr_array(rows), csr_array(columns)
+    images = values.reshape(-1, *values.shape[-2:])
+    done = [np.asarray((across @ np.asarray(down @ image).T).T) for image in images]
+    return np.asarray(done).reshape(*values.shape[:-2], len(rows), len(columns))
 
 
 def resize_cutout(cutout: Cutout, pixels: int, method: Resampling = "bilinear") -> Cutout:

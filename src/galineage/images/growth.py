@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from galineage.compiling import compiled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -123,51 +125,87 @@ class _Ellipses:
     """Sums over ellipses of one shape: exact ones (photutils) in the middle, with straight edges in pixels outside."""
 
     def __init__(self, filled: Array, valid: NDArray[np.bool_], source: CentralSource) -> None:
-        self.filled, self.valid, self.source = filled, valid, source
-        rows, columns = (np.arange(side, dtype=np.float64) for side in filled.shape)
-        y, x = (rows - source.row)[:, np.newaxis], columns - source.column
-        turn = np.deg2rad(source.angle)
-        major = x * np.cos(turn) + y * np.sin(turn)
-        minor = (y * np.cos(turn) - x * np.sin(turn)) / source.axis_ratio
-        self.radius = np.hypot(major, minor)
-        steep = minor / source.axis_ratio
-        slope = np.maximum(np.hypot(major, steep), 1e-9)
-        # pixels from one ellipse to the next one that is a pixel larger, and the direction across
-        self.pace = np.where(self.radius > 1e-6, self.radius / slope, 1.0)
-        across = (
-            np.abs(major * np.cos(turn) - steep * np.sin(turn)),
-            np.abs(major * np.sin(turn) + steep * np.cos(turn)),
-        )
-        self.long = np.maximum(np.maximum(*across) / slope, 0.5)
-        self.short = np.minimum(*across) / slope
+        self.filled = np.require(filled, np.float64, ["C", "W"])
+        self.valid = np.require(valid, np.bool_, ["C", "W"])
+        self.source = source
+        self.turn = float(np.deg2rad(source.angle))
 
     def inside(self, radius: float) -> tuple[float, float]:
         """Sum of the usable pixels, in their unit, and their area in pixels: two scalars."""
-        if radius * self.source.axis_ratio >= EXACT:
-            weights = self._straight(radius)
-            return float(np.vdot(weights, self.filled)), float(weights[self.valid].sum())
-        from photutils.aperture import EllipticalAperture
-
-        place, turn = (self.source.column, self.source.row), np.deg2rad(self.source.angle)
-        aperture = EllipticalAperture(place, radius, radius * self.source.axis_ratio, theta=turn)
-        weights = aperture.to_mask(method="exact")
-        cut, small = weights.get_overlap_slices(self.filled.shape)
-        if cut is None:
+        source = self.source
+        rows, columns = self._box(radius)
+        if rows[0] >= rows[1] or columns[0] >= columns[1]:
             return 0.0, 0.0
-        part = weights.data[small]
-        return float((part * self.filled[cut]).sum()), float((part * self.valid[cut]).sum())
+        if radius * source.axis_ratio >= EXACT:
+            shape = (radius, source.axis_ratio, np.cos(self.turn), np.sin(self.turn))
+            light, area = _straight_sums(self.filled, self.valid, (source.row, source.column), shape, (*rows, *columns))
+            return float(light), float(area)
+        from photutils.geometry import elliptical_overlap_grid
 
-    def _straight(self, radius: float) -> Array:
-        """Part of each pixel (rows, columns), in [0, 1], on the inner side of the ellipse's tangent next to it."""
-        away = (radius - self.radius) * self.pace
-        weights = (away > 0).astype(np.float64)
-        edge = np.abs(away) < 0.7072
-        far, long, short = np.abs(away[edge]), self.long[edge], self.short[edge]
-        corner = np.maximum((long + short) / 2 - far, 0.0)
-        cut = np.square(corner) / (2 * long * np.maximum(short, 1e-9))
-        outer = np.where(far <= (long - short) / 2, 0.5 - far / long, cut)
-        weights[edge] = np.where(away[edge] > 0, 1 - outer, outer)
-        return weights
+        low, high = (place - 0.5 for place in columns)
+        bottom, top = (place - 0.5 for place in rows)
+        weights = elliptical_overlap_grid(
+            *(low - source.column, high - source.column, bottom - source.row, top - source.row),
+            *(columns[1] - columns[0], rows[1] - rows[0], radius, radius * source.axis_ratio, self.turn, 1, 1),
+        )
+        cut = (slice(*rows), slice(*columns))
+        return float((weights * self.filled[cut]).sum()), float((weights * self.valid[cut]).sum())
+
+    def _box(self, radius: float) -> tuple[tuple[int, int], tuple[int, int]]:
+        """First pixel and the one after the last that an ellipse touches, along rows and columns."""
+        long, short = radius, radius * self.source.axis_ratio
+        across = np.hypot(long * np.cos(self.turn), short * np.sin(self.turn))
+        up = np.hypot(long * np.sin(self.turn), short * np.cos(self.turn))
+        found = []
+        for place, reach, side in zip(
+            (self.source.row, self.source.column), (up, across), self.filled.shape, strict=True
+        ):
+            low, high = int(np.floor(place - reach - 1)), int(np.ceil(place + reach + 2))
+            found.append((min(max(low, 0), side), min(max(high, 0), side)))
+        return found[0], found[1]
+
+
+@compiled
+def _straight_sums(filled: Any, valid: Any, place: Any, shape: Any, box: Any) -> Any:
+    """Sum of an image (rows, columns), in its unit, and area, in pixels, inside of an ellipse: two scalars.
+
+    A pixel counts as far as it is on the inner side of the ellipse's tangent next to it.
+    """
+    radius, ratio, cos, sin = shape
+    light, area = 0.0, 0.0
+    # pixels are cut only this near to the edge
+    near, far = radius - 0.7072 / ratio, radius + 0.7072 / ratio
+    for row in range(box[0], box[1]):
+        for column in range(box[2], box[3]):
+            y, x = row - place[0], column - place[1]
+            major, minor = x * cos + y * sin, (y * cos - x * sin) / ratio
+            square = major * major + minor * minor
+            if square >= far * far:
+                continue
+            weight = 1.0
+            if near < 0 or square > near * near:
+                weight = _part(radius, np.sqrt(square), major, minor / ratio, cos, sin)
+            light += weight * filled[row, column]
+            area += weight * valid[row, column]
+    return light, area
+
+
+@compiled
+def _part(radius: Any, own: Any, major: Any, steep: Any, cos: Any, sin: Any) -> Any:
+    """Part of a pixel, in [0, 1], inside of the tangent; ``own``, pixels: the ellipse through its middle (a scalar)."""
+    slope = max(np.hypot(major, steep), 1e-9)
+    # from one ellipse to the next one that is a pixel larger, and the direction across
+    away = (radius - own) * (own / slope if own > 1e-6 else 1.0)
+    if np.abs(away) >= 0.7072:
+        return 1.0 if away > 0 else 0.0
+    one, other = np.abs(major * cos - steep * sin), np.abs(major * sin + steep * cos)
+    long, short = max(max(one, other) / slope, 0.5), min(one, other) / slope
+    distance = np.abs(away)
+    if distance <= (long - short) / 2:
+        outer = 0.5 - distance / long
+    else:
+        outer = max((long + short) / 2 - distance, 0.0) ** 2 / (2 * long * max(short, 1e-9))
+    return 1 - outer if away > 0 else outer
 
 
 def _growth(rows: list[tuple[float, float, float, float]], brightness: list[float], axis_ratio: float) -> Growth:

@@ -32,10 +32,12 @@ CHUNK = 32
 class Readable(Protocol):
     """Images by row, as `galineage.sources.images` opens them."""
 
-    ids: tuple[str, ...]
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Identifiers of the galaxies, by row."""
 
     def __len__(self) -> int:
-        """Return the number of galaxies."""
+        """Return the number of images."""
 
     def read(self, row: int) -> Cutout:
         """Return the cutout (bands, rows, columns) of a row, in nanomaggies; errors of galineage are skips."""
@@ -117,6 +119,8 @@ class PreparedImages:
         The others, each with its reason.
     recipe : mapping
         `ImageRecipe.describe`.
+    facts : tuple of mapping
+        What the source of each image knows of its galaxy, in JSON types: ``facts`` of the cutout's ``meta``.
     """
 
     values: NDArray[np.float32]
@@ -127,6 +131,7 @@ class PreparedImages:
     redshift: NDArray[np.float64]
     skipped: tuple[Skip, ...]
     recipe: Mapping[str, Any]
+    facts: tuple[Mapping[str, Any], ...] = ()
 
     def __len__(self) -> int:
         """Return the number of images that are ready."""
@@ -141,6 +146,7 @@ class _One:
     redshift: float
     pixels: int
     full: bool
+    facts: Mapping[str, Any]
 
 
 def prepare_images(
@@ -238,6 +244,7 @@ def _one(images: Readable, row: int, recipe: ImageRecipe) -> _One | Skip:
         redshift=np.nan if crop.redshift is None else crop.redshift,
         pixels=crop.values.shape[-1],
         full=bool(crop.meta["steps"][-1]["full"]),
+        facts=crop.meta.get("facts", {}),
     )
 
 
@@ -261,4 +268,5 @@ def _gathered(
         redshift=np.array([one.redshift for one in each]),
         skipped=tuple(skipped),
         recipe=MappingProxyType(recipe.describe()),
+        facts=tuple(one.facts for one in each),
     )

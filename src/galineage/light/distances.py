@@ -24,14 +24,20 @@ def astropy_cosmology(cosmology: Any) -> Any:
         If it is neither.
     """
     if isinstance(cosmology, Cosmology):
-        from astropy.cosmology import FlatLambdaCDM
-
-        return FlatLambdaCDM(H0=100 * cosmology.h, Om0=cosmology.omega_m)
+        return _flat(cosmology)
     if hasattr(cosmology, "luminosity_distance") and hasattr(cosmology, "angular_diameter_distance"):
         return cosmology
     raise ConfigError(
         f"the cosmology is {cosmology!r}", expected="a galineage.cosmology.Cosmology or one of astropy.cosmology"
     )
+
+
+@lru_cache(maxsize=16)
+def _flat(cosmology: Cosmology) -> Any:
+    """Make it once: astropy takes 20 ms to compose its units."""
+    from astropy.cosmology import FlatLambdaCDM
+
+    return FlatLambdaCDM(H0=100 * cosmology.h, Om0=cosmology.omega_m)
 
 
 def describe_cosmology(cosmology: Any) -> dict[str, Any]:

@@ -60,8 +60,22 @@ def rebin(values: NDArray[Any], old: float, new: float, shape: tuple[int, int] |
     sides = shape or tuple(enough(side, ratio) for side in values.shape[-2:])
     if not all(1 <= side <= LARGEST for side in sides):
         raise ConfigError(f"an image of {sides} pixels", expected=f"1 to {LARGEST} on a side", advice="larger pixels")
+    if ratio == 1 and not any((side - new_side) % 2 for side, new_side in zip(values.shape[-2:], sides, strict=True)):
+        return _framed(values, sides)
     rows, columns = (_shares(side, new_side, ratio) for side, new_side in zip(values.shape[-2:], sides, strict=True))
     return np.asarray(rows @ np.asarray(values, dtype=np.float64) @ columns.T)
+
+
+def _framed(values: NDArray[Any], sides: tuple[int, ...]) -> Array:
+    """Cut an image (..., rows, columns), or put zeros around it; pixels stay as they are."""
+    out = np.zeros((*values.shape[:-2], *sides))
+    own, new = [], []
+    for side, new_side in zip(values.shape[-2:], sides, strict=True):
+        cut, border = max((side - new_side) // 2, 0), max((new_side - side) // 2, 0)
+        own.append(slice(cut, cut + min(side, new_side)))
+        new.append(slice(border, border + min(side, new_side)))
+    out[..., new[0], new[1]] = values[..., own[0], own[1]]
+    return out
 
 
 def enough(side: int, ratio: float) -> int:

@@ -15,12 +15,13 @@ import numpy as np
 import torch
 
 from galineage import __version__
-from galineage.atomic import rename, sha256, write_json, write_text, writing
+from galineage.atomic import write_json, write_text
 from galineage.errors import BundleError, GalineageError
-from galineage.fields import FIELDS, field
+from galineage.fields import field, known_field
 from galineage.guard import parse_json, read_text
 from galineage.models import ESTIMATORS
-from galineage.models.bundle_checks import check_card, check_header, check_settings
+from galineage.models.bundle_checks import check_card, check_settings
+from galineage.models.tensor_files import read_tensors, write_tensors
 from galineage.shift import SHIFT_SCORES
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ CALIBRATED = "Calibrated error bars"
 _DESCRIPTION = "bundle.json"
 _STEMS = ("weights", "shift")
 _MOST_DESCRIPTION_BYTES = 2_000_000
-_MOST_WEIGHT_BYTES = 4_000_000_000
 
 
 @dataclass(frozen=True)
@@ -121,10 +121,10 @@ def save(bundle: Bundle, folder: str | Path) -> Path:
         json.dumps(dict(bundle.card), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise BundleError(f"the card cannot be written as JSON: {error}", expected="text, finite numbers") from error
-    files = {"weights": _write_tensors(folder, "weights", bundle.estimator.state_dict())}
+    files = {"weights": write_tensors(folder, "weights", bundle.estimator.state_dict())}
     if bundle.shift is not None:
         arrays = {name: torch.from_numpy(np.array(value)) for name, value in bundle.shift.tensors().items()}
-        files["shift"] = {"kind": bundle.shift.kind, **_write_tensors(folder, "shift", arrays)}
+        files["shift"] = {"kind": bundle.shift.kind, **write_tensors(folder, "shift", arrays)}
     write_text(folder / "README.md", card_text(bundle))
     write_json(
         folder / _DESCRIPTION,
@@ -155,21 +155,6 @@ def save(bundle: Bundle, folder: str | Path) -> Path:
     return folder
 
 
-def _write_tensors(folder: Path, stem: str, tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """Write tensors under a name that holds their checksum; returns what the description says of the file."""
-    from safetensors.torch import save as packed
-
-    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    staged = folder / f"{stem}.safetensors"
-    with writing(staged) as temporary:
-        # not save_file: on a full disk it raises an error of its own
-        temporary.write_bytes(packed(plain, {"format": "galineage bundle"}))
-    digest = sha256(staged)
-    final = folder / f"{stem}-{digest[:12]}.safetensors"
-    rename(staged, final)
-    return {"file": final.name, "sha256": digest}
-
-
 def _empty_or_unfinished(folder: Path) -> bool:
     """Whether there is nothing, or what a first `save` that was interrupted before its description left."""
     # names with a leading dot are temporary files of a write that was killed
@@ -197,7 +182,7 @@ def load(folder: str | Path) -> Bundle:
     """
     folder = Path(folder)
     description = _read_description(folder)
-    tensors = _read_tensors(folder, description["weights"], "weights")
+    tensors = read_tensors(folder, description["weights"], "weights")
     _check_fields(description, folder)
     estimator = _build(description, tensors, folder)
     shift = _shift(description, estimator.likeness_width, folder)
@@ -234,7 +219,7 @@ def _check_fields(description: dict[str, Any], folder: Path) -> None:
     """Refuse a bundle whose fields had another unit or scale when it was written."""
     written = description.get("fields", {})
     for name, facts in written.items() if isinstance(written, dict) else ():
-        known = FIELDS.get(name)
+        known = known_field(name)
         if (
             known is None
             or not isinstance(facts, dict)
@@ -246,29 +231,6 @@ def _check_fields(description: dict[str, Any], folder: Path) -> None:
                 expected=f"{known.unit or 'no unit'}, {known.scale}" if known else "a field of this version",
                 advice="use the version of galineage that wrote it, or train again",
             )
-
-
-def _read_tensors(folder: Path, entry: Mapping[str, Any], what: str) -> dict[str, Tensor]:
-    """Read a file that the description names, if its size is ours and its checksum the one named."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    path = folder / Path(str(entry["file"])).name
-    if not path.is_file():
-        raise BundleError(f"the {what} are missing", where=str(path), advice="copy the whole folder again")
-    if path.stat().st_size > _MOST_WEIGHT_BYTES:
-        raise BundleError(f"the {what} file is larger than any of ours", where=str(path))
-    check_header(path)
-    if sha256(path) != entry["sha256"]:
-        raise BundleError(
-            f"the {what} do not have the checksum that the description names",
-            where=str(path),
-            advice="the copy is damaged or mixed from two bundles: copy the folder again",
-        )
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise BundleError(f"the {what} cannot be read: {error}", where=str(path)) from error
 
 
 def _shift(description: Mapping[str, Any], columns: int, folder: Path) -> ShiftScore | None:
@@ -284,7 +246,7 @@ def _shift(description: Mapping[str, Any], columns: int, folder: Path) -> ShiftS
             expected="one of " + ", ".join(SHIFT_SCORES),
             advice="update galineage",
         )
-    tensors = _read_tensors(folder, entry, "shift score's arrays")
+    tensors = read_tensors(folder, entry, "shift score's arrays")
     try:
         score = SHIFT_SCORES[str(entry["kind"])].from_tensors({name: value.numpy() for name, value in tensors.items()})
     except (GalineageError, TypeError, ValueError) as error:

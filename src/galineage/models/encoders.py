@@ -1,4 +1,4 @@
-"""Convolutional encoders: maps in, a short vector out. The paper's (Table A2), its code's, and a smaller one."""
+"""Convolutional encoders, maps in, a short vector out: the paper's (Table A2), its code's, smaller ones, for images."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from galineage.errors import ConfigError
+from galineage.models.image_encoders import RepresentationEncoder, ResidualEncoder
 from galineage.models.pooling import QuickDropout, RectifiedPool
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ class SmallEncoder(nn.Module):
             layers += [_Stage(before, width)]
             before = width
         self.convolutions = nn.Sequential(*layers)
+        self.pooled_width = 2 * before
         self.dense = nn.Sequential(nn.Linear(2 * before, 64), nn.SiLU(), QuickDropout(dropout))
         self.width = 64
 
@@ -120,10 +122,14 @@ class SmallEncoder(nn.Module):
         """Return the last convolution's output (n, 96, s/16, s/16), no unit."""
         return self.convolutions(maps)  # type: ignore[no-any-return]
 
+    def pooled(self, maps: Tensor) -> Tensor:
+        """Return means and maxima over the field of what is found (n, 192), no unit."""
+        found = self.features(maps)
+        return torch.cat([found.mean((2, 3)), found.amax((2, 3))], dim=1)
+
     def forward(self, maps: Tensor) -> Tensor:
         """Return (n, width) of maps (n, channels, s, s), no units."""
-        found = self.features(maps)
-        return self.dense(torch.cat([found.mean((2, 3)), found.amax((2, 3))], dim=1))  # type: ignore[no-any-return]
+        return self.dense(self.pooled(maps))  # type: ignore[no-any-return]
 
     def squares(self) -> Tensor:
         """Return no penalty: 0, a scalar without unit."""
@@ -175,21 +181,53 @@ def _draw(layer: nn.Linear | nn.Conv2d, kind: str, generator: torch.Generator) -
         layer.bias.zero_()
 
 
-def _as_code(channels: int, pixels: int, dropout: float) -> PublishedEncoder:
+Encoder = PublishedEncoder | SmallEncoder | RepresentationEncoder
+
+
+def _published(channels: int, pixels: int, dropout: float, widths: Sequence[int]) -> Encoder:
+    _refuse(widths, "table-a2")
+    return PublishedEncoder(channels, pixels, dropout)
+
+
+def _as_code(channels: int, pixels: int, dropout: float, widths: Sequence[int]) -> Encoder:
+    _refuse(widths, "code")
     return PublishedEncoder(channels, pixels, dropout, as_code=True)
 
 
-ENCODERS: dict[str, Callable[[int, int, float], PublishedEncoder | SmallEncoder]] = {
-    "table-a2": PublishedEncoder,
+def _small(channels: int, pixels: int, dropout: float, widths: Sequence[int]) -> Encoder:
+    return SmallEncoder(channels, pixels, dropout, widths=tuple(widths) or (24, 48, 96))
+
+
+def _representation(channels: int, pixels: int, dropout: float, widths: Sequence[int]) -> Encoder:
+    trunk = SmallEncoder(channels, pixels, dropout, widths=tuple(widths) or (32, 64, 128))
+    del trunk.dense  # its own last layer
+    return RepresentationEncoder(trunk)
+
+
+def _resnet(channels: int, pixels: int, dropout: float, widths: Sequence[int]) -> Encoder:
+    del dropout  # it has none
+    return RepresentationEncoder(ResidualEncoder(channels, pixels, widths))
+
+
+def _refuse(widths: Sequence[int], name: str) -> None:
+    if widths:
+        raise ConfigError(f"encoder {name!r} has its own widths", advice="leave them out")
+
+
+ENCODERS: dict[str, Callable[[int, int, float, Sequence[int]], Encoder]] = {
+    "table-a2": _published,
     "code": _as_code,
-    "small": SmallEncoder,
+    "small": _small,
+    "representation": _representation,
+    "resnet18": _resnet,
 }
-"""Every encoder by name: called with channels, pixels, and the dropout rate."""
+"""Every encoder by name: called with channels, pixels, the dropout rate, and widths of its stages (empty: its own).
+
+The last two end in a representation of 256 numbers, for images; the first of them has the convolutions of ``small``.
+"""
 
 
-def make_encoder(
-    name: str, channels: int, pixels: int, dropout: float, widths: Sequence[int] = ()
-) -> PublishedEncoder | SmallEncoder:
+def make_encoder(name: str, channels: int, pixels: int, dropout: float, widths: Sequence[int] = ()) -> Encoder:
     """Build an encoder.
 
     Parameters
@@ -201,7 +239,7 @@ def make_encoder(
     dropout : float
         Rate.
     widths : sequence of int
-        Channels of the stages of ``small``; empty for its own.
+        Channels of the stages of ``small``, ``representation`` and ``resnet18``; empty for their own.
 
     Raises
     ------
@@ -210,8 +248,4 @@ def make_encoder(
     """
     if name not in ENCODERS:
         raise ConfigError(f"there is no encoder called {name!r}", expected="one of " + ", ".join(ENCODERS))
-    if not widths:
-        return ENCODERS[name](channels, pixels, dropout)
-    if name != "small":
-        raise ConfigError(f"encoder {name!r} has its own widths", advice="leave them out")
-    return SmallEncoder(channels, pixels, dropout, widths=tuple(widths))
+    return ENCODERS[name](channels, pixels, dropout, widths)

@@ -215,6 +215,22 @@ class MapNetwork(Estimator):
         networks: Any = self.networks
         return networks[index][name]
 
+    def start_from(self, encoder: nn.Module) -> None:
+        """Give every member the weights (any shape, no unit) of an encoder of the same kind.
+
+        Raises
+        ------
+        ConfigError
+            If it is of another kind.
+        """
+        for index in range(self.members):
+            try:
+                self._part(index, "encoder").load_state_dict(encoder.state_dict())
+            except RuntimeError as error:
+                raise ConfigError(
+                    "the encoder to start from is another one than the network's", advice=f"encoder={self.encoder!r}"
+                ) from error
+
     def hidden_width(self, index: int = 0) -> int:
         """How many numbers a member's last layer sees of a galaxy."""
         return int(self._part(index, "encoder").width) + len(self.features)

@@ -295,19 +295,20 @@ class RowChecks:
             with np.errstate(invalid="ignore"):
                 self.skip((values != np.rint(values)) & ~missing, name, values, "not a whole number")
 
-    def duplicates(self, snapshot: NDArray[Any] | None) -> None:
-        """Skip a row whose identifier (and snapshot) occurred before; the first stays.
+    def duplicates(self, snapshot: NDArray[Any] | None, view: NDArray[Any] | None = None) -> None:
+        """Skip a row whose identifier (and snapshot, and view) occurred before; the first stays.
 
         Parameters
         ----------
-        snapshot : array (n,) or None
-            Snapshot number of each row.
+        snapshot, view : array (n,) or None
+            Snapshot number of each row; number of the line of sight, where the rows are views.
         """
         kept = np.flatnonzero(self.keep)
         _, code = np.unique(self.ids[kept], return_inverse=True)
-        if snapshot is not None:
-            _, moment = np.unique(snapshot[kept], return_inverse=True)
-            code = code * (int(moment.max(initial=0)) + 1) + moment
+        for part in (snapshot, view):
+            if part is not None:
+                _, moment = np.unique(part[kept], return_inverse=True)
+                code = code * (int(moment.max(initial=0)) + 1) + moment
         _, first = np.unique(code, return_index=True)
         again = np.zeros(len(self.keep), bool)
         again[np.delete(kept, first)] = True

@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from galineage.errors import ConfigError
-from galineage.fields import SOLAR_METALLICITY, field, with_ingredients
+from galineage.fields import SOLAR_METALLICITY, field, representation_features, with_ingredients
 from galineage.guard import parse_toml, read_text
 
 if TYPE_CHECKING:
@@ -216,6 +216,8 @@ class TableMapping:
         The one used if none is asked for.
     domain_strip : str
         Leading text of the file name that ``{stem}`` leaves out.
+    representation : int
+        Columns ``rep_000`` and so on that a table may have beside those listed; 0 for none.
     """
 
     name: str
@@ -231,6 +233,7 @@ class TableMapping:
     filters: Mapping[str, RowFilter] = default(default_factory=dict)
     default_filter: str = "all"
     domain_strip: str = ""
+    representation: int = 0
 
     def __post_init__(self) -> None:
         for name in ("name", "domain", "id", "reference", "format", "default_filter", "domain_strip"):
@@ -239,7 +242,7 @@ class TableMapping:
             if getattr(self, name) is not None:
                 _typed(getattr(self, name), str, name, "text")
         object.__setattr__(self, "match", tuple(_typed(self.match, list | tuple, "match", "a list of file names")))
-        object.__setattr__(self, "columns", MappingProxyType(dict(self.columns)))
+        object.__setattr__(self, "columns", MappingProxyType(self._with_representation()))
         object.__setattr__(self, "filters", MappingProxyType(dict(self.filters) or {"all": RowFilter("all")}))
         if not self.columns:
             raise ConfigError("the mapping names no columns", where=self.name, expected="[columns] with field = column")
@@ -250,6 +253,11 @@ class TableMapping:
             raise _unknown("default_filter", self.default_filter, self.filters)
         if not self.domain or re.sub(r"\{stem\}", "", self.domain).count("{"):
             raise ConfigError(f"domain is {self.domain!r}", where=self.name, expected='text with "{stem}" or without')
+
+    def _with_representation(self) -> dict[str, ColumnSpec]:
+        count = _typed(self.representation, int, "representation", "a number of columns")
+        names = representation_features(count) if count else ()
+        return {**dict(self.columns), **{name: ColumnSpec(name, name, optional=True) for name in names}}
 
     def filter(self, name: str | None = None) -> RowFilter:
         """Return a named filter, or the default one.

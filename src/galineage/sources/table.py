@@ -127,7 +127,7 @@ class TableSource:
         snapshot = self._snapshot(raw, rows, checks)
         if snapshot is not None:
             columns.setdefault("snapshot", snapshot)
-        checks.duplicates(snapshot)
+        checks.duplicates(snapshot, columns.get("view"))
         root = self._root(raw, rows, checks, snapshot)
         skips, keep = checks.finish(str(self.path)), checks.keep
         return Catalogue(

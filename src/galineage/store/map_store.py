@@ -1,40 +1,22 @@
-"""Reading a map store: one table of rows, maps mapped into memory, random batches, splits by root."""
+"""Reading a map store: refined and raw maps of galaxies, see `galineage.store.row_store` for what stores share."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import dataclass, replace
-from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from galineage.errors import ConfigError, DataError, FileFormatError
-from galineage.fields import FIELDS
-from galineage.galaxy import Catalogue
-from galineage.progress import bar
-from galineage.store.shards import Shard, read_shard
-from galineage.store.splits import folds
+from galineage.errors import ConfigError
+from galineage.store.row_store import PLAN, RowStore, StoredMaps
 from galineage.views import Refinement
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterable, Iterator, Sequence
-
     from astropy.table import Table
-    from numpy.typing import NDArray
 
 __all__ = ["PLAN", "MapStore", "StoredMaps"]
 
-PLAN = "plan.json"
 
-_MAPPED = 4096
-"""Files mapped into memory at once: opening one takes as long as reading ten maps."""
-
-
-class MapStore:
+class MapStore(RowStore):
     """Maps of many galaxies on disk, larger than memory if need be.
 
     Parameters
@@ -59,46 +41,13 @@ class MapStore:
         If the folder is no store.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        try:
-            known = json.loads((self.path / "store.json").read_text(encoding="utf-8"))
-            self.settings: dict[str, Any] = known["settings"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise FileFormatError(
-                "the folder is no map store", where=str(path), expected="what `galineage prepare` writes"
-            ) from error
-        self._shards: list[Shard] = []
-        self.unfinished: dict[str, int] = {}
-        folder = self.path / "parts"
-        for part in sorted(folder.iterdir()) if folder.is_dir() else ():
-            self._add(part)
-        self.rows: tuple[dict[str, Any], ...] = tuple(dict(row) for shard in self._shards for row in shard.rows)
-        self.skipped: tuple[dict[str, Any], ...] = tuple(dict(one) for shard in self._shards for one in shard.skipped)
-        counts = [len(shard.rows) for shard in self._shards]
-        self._start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        self._checked: set[int] = set()
-        self._mapped: dict[tuple[int, str], NDArray[Any]] = {}
-        self._digests: dict[str | None, str] = {}
-
-    def _add(self, part: Path) -> None:
-        try:
-            plan = json.loads((part / PLAN).read_text(encoding="utf-8"))
-            wanted = -(-len(plan["ids"]) // int(self.settings["galaxies_per_shard"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise FileFormatError(f"the plan of part {part.name} cannot be read", where=str(part)) from error
-        whole = [read_shard(part / "shards" / f"{number:06d}") for number in range(wanted)]
-        self._shards += [shard for shard in whole if shard is not None]
-        if missing := sum(shard is None for shard in whole):
-            self.unfinished[part.name] = missing
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # to another process goes the place; mapped files would travel with all they hold
-        return (MapStore, (str(self.path),))
-
-    def __len__(self) -> int:
-        """Return the number of maps: galaxies times views."""
-        return len(self.rows)
+    CALLED: ClassVar[str] = "map store"
+    WRITTEN_BY: ClassVar[str] = "`galineage prepare`"
+    SETTING: ClassVar[str] = "maps"
+    PER_SHARD: ClassVar[str] = "galaxies_per_shard"
+    DEFAULT: ClassVar[str] = "refined"
+    HELD: ClassVar[str] = "maps"
+    LISTED: ClassVar[tuple[str, ...]] = (*RowStore.LISTED, "pixel", "stars")
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -119,283 +68,21 @@ class MapStore:
             raise ConfigError("the store has raw maps only", where=str(self.path))
         return Refinement(**known)
 
-    def table(self) -> Table:
-        """Return the rows as an astropy table, truths as columns, with units."""
-        from astropy.table import Table
-
-        found = Table()
-        for name in ("id", "domain", "snapshot", "root", "view", "views", "redshift", "r_half", "pixel", "stars"):
-            values = [row[name] for row in self.rows]
-            found[name] = np.array(["" if value is None else value for value in values])
-        for name in ("los", "up"):
-            found[name] = np.array([row[name] for row in self.rows]).reshape(-1, 3)
-        for name in ("r_half", "pixel"):
-            found[name].unit = "kpc"
-        for name in sorted({name for row in self.rows for name in row["truth"]}):
-            values = [row["truth"].get(name) for row in self.rows]
-            column = f"truth_{name}" if name in found.colnames else name
-            found[column] = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
-            found[column].unit = (FIELDS[name].unit or None) if name in FIELDS else None
-        return found
-
-    def galaxies(self, domain: str | None = None) -> Catalogue:
-        """Return the galaxies as a catalogue, a row each: what a network for tables learns from.
-
-        Parameters
-        ----------
-        domain : str, optional
-            Only this one's.
-
-        Returns
-        -------
-        Catalogue
-            Catalogued values and truths, and what they do not tell measured on the stars (`galineage.stars.measure`),
-            in registry units; ``n_views``. A quantity that some galaxy lacks is no column, unless the registry says
-            what missing means. ``root`` is None if any is unknown.
-
-        Raises
-        ------
-        DataError
-            If there is none.
-        """
-        first: dict[tuple[str, Any, str], dict[str, Any]] = {}
-        for row in self.rows:
-            if domain in (None, row["domain"]):
-                first.setdefault(_name(row), row)
-        if not first:
-            known = sorted({str(row["domain"]) for row in self.rows})
-            raise DataError(
-                f"the store has no galaxy of {domain or 'any domain'}",
-                where=str(self.path),
-                expected=", ".join(known) or "galaxies: see its skip list",
-            )
-        every = [_known(row) for row in first.values()]
-        columns = {}
-        for name in (name for name in FIELDS if all(name in one for one in every)):
-            values = np.array([np.nan if one[name] is None else one[name] for one in every], dtype=np.float64)
-            if FIELDS[name].missing or np.isfinite(values).all():
-                columns[name] = values if FIELDS[name].kind == "float" else values.astype(FIELDS[name].kind)
-        roots = [row["root"] for row in first.values()]
-        return Catalogue(
-            columns=columns,
-            ids=np.array([one for *_, one in first], dtype=str),
-            domain=np.array([one for one, *_ in first], dtype=str),
-            root=None if None in roots else np.array(roots, dtype=str),
-            meta={"file": str(self.path), "sha256": self._digest(domain)},
-        )
-
-    def views(self, domain: str | None = None) -> Catalogue:
-        """Return the views as a catalogue with maps, a row each: what a network for maps learns from.
-
-        Columns are those of `galaxies`; identifiers repeat, and views of one galaxy share its root. Where roots are
-        unknown each galaxy is its own, unless there are several snapshots of a domain: a galaxy at two of them has two
-        identifiers, so ``root`` is None then.
-
-        Parameters
-        ----------
-        domain : str, optional
-            Only this one's.
-
-        Raises
-        ------
-        DataError
-            If there is none.
-        """
-        galaxies = self.galaxies(domain)
-        rows = np.array([k for k, row in enumerate(self.rows) if domain in (None, row["domain"])], dtype=np.int64)
-        names = [_name(self.rows[k]) for k in rows]
-        place = {name: k for k, name in enumerate(dict.fromkeys(names))}  # the order of `galaxies`
-        found = galaxies.select(np.array([place[name] for name in names], dtype=np.int64))
-        times = {name[:2] for name in place}
-        alone = len(times) == len({domain for domain, _ in times})
-        root = self.groups[rows] if found.root is None and alone else found.root
-        return replace(found, root=root, maps=StoredMaps(self, rows))
-
-    def truth(self, name: str) -> NDArray[np.float64]:
-        """Return a truth of every row (n,), in the registry's unit; NaN where it is not known."""
-        values = [row["truth"].get(name) for row in self.rows]
-        return np.array([np.nan if value is None else float(value) for value in values])
-
-    def read(self, index: Sequence[int] | NDArray[np.int64], kind: str = "refined") -> NDArray[Any]:
-        """Read some maps.
-
-        The first time a shard is touched its files are compared with their checksums.
-
-        Parameters
-        ----------
-        index : sequence of int, length b
-            Rows.
-        kind : {"refined", "raw"}
-            Which maps.
-
-        Returns
-        -------
-        array (b, channels, s, s)
-            Refined: no unit, float32 or float16. Raw: units of `galineage.views.UNITS`, float32; channels that a
-            galaxy lacks are NaN.
-
-        Raises
-        ------
-        DataError
-            If there is no such row or kind.
-        FileFormatError
-            If a file is not what was written.
-        """
-        wanted = np.asarray(index, dtype=np.int64)
-        if len(wanted) and (wanted.min() < 0 or wanted.max() >= len(self)):
-            raise DataError(
-                f"there is no row {wanted.min() if wanted.min() < 0 else wanted.max()}",
-                expected=f"0 to {len(self) - 1}",
-            )
-        if kind not in ("refined", "raw") or (kind == "refined" and self.settings["refinement"] is None):
-            raise DataError(f"the store has no {kind!r} maps", where=str(self.path))
-        if kind == "raw" and not self.settings["raw"]:
-            raise DataError("the store has no 'raw' maps", where=str(self.path))
-        whose = np.searchsorted(self._start, wanted, side="right") - 1
-        out: NDArray[Any] | None = None
-        for number in np.unique(whose):
-            values = self._array(int(number), kind)
-            here = whose == number
-            if out is None:
-                out = np.empty((len(wanted), *values.shape[1:]), dtype=values.dtype)
-            out[here] = values[wanted[here] - self._start[number]]
-        if out is None:
-            side = int(self.settings["maps"]["pixels"])
-            channels = len(self.channels) if kind == "refined" else 0
-            return np.zeros((0, channels, side, side), dtype=np.float32)
-        return out
-
-    def _array(self, number: int, kind: str) -> NDArray[Any]:
-        if number not in self._checked:
-            self._shards[number].check()
-            self._checked.add(number)
-        if (number, kind) not in self._mapped:
-            if len(self._mapped) >= _MAPPED:
-                self._mapped.pop(next(iter(self._mapped)))
-            self._mapped[number, kind] = self._shards[number].array(kind)
-        return self._mapped[number, kind]
-
-    def check(self, *, progress: bool = False) -> None:
-        """Compare every file with its checksum.
-
-        Raises
-        ------
-        FileFormatError
-            Names the first file that is not what was written.
-        """
-        for number, shard in enumerate(bar(self._shards, label="checksums", show=progress)):
-            shard.check()
-            self._checked.add(number)
-
-    @property
-    def checksums(self) -> dict[str, str]:
-        """Checksum of every array, by its place in the store."""
-        return {
-            str((shard.path / name).relative_to(self.path)): known
-            for shard in self._shards
-            for name, known in shard.files.items()
-        }
-
-    @property
-    def digest(self) -> str:
-        """Checksum of all arrays, and of what is known of each row."""
-        return self._digest(None)
-
-    def _digest(self, domain: str | None) -> str:
-        """Checksum of all shards, or of those with maps of a domain."""
-        if domain not in self._digests:
-            mine = [s for s in self._shards if domain is None or any(row["domain"] == domain for row in s.rows)]
-            told = [[dict(shard.files), [dict(row) for row in shard.rows]] for shard in mine]
-            self._digests[domain] = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
-        return self._digests[domain]
-
-    @cached_property
-    def groups(self) -> NDArray[Any]:
-        """What splits keep together, labels of every row (n,): the root, or where it is unknown the galaxy."""
-        return np.array([row["root"] or f"{row['domain']}:{row['snapshot']}:{row['id']}" for row in self.rows])
-
-    def folds(self, count: int, seed: int = 0) -> NDArray[np.int64]:
-        """Assign every row to one of ``count`` test folds (n,), whole roots together; indices, no unit."""
-        return folds(self.groups, count, seed)
-
-    def batches(
-        self, size: int, seed: int, rows: NDArray[np.int64] | None = None, kind: str = "refined"
-    ) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
-        """Yield the maps once in random order, without ever holding more than a batch.
-
-        Parameters
-        ----------
-        size : int
-            Maps in a batch; the last one may be smaller.
-        seed : int
-            Of the order: another one for every epoch.
-        rows : array of int, optional
-            Rows to choose from, for example those of a fold. Default: all.
-        kind : {"refined", "raw"}
-            Which maps.
-
-        Yields
-        ------
-        array (b,) of int, array (b, channels, s, s)
-            Rows and maps; see `read`.
-        """
-        if size < 1:
-            raise ConfigError(f"batches of {size}", expected="1 or more")
-        every = np.arange(len(self)) if rows is None else np.asarray(rows, dtype=np.int64)
-        order = np.random.default_rng(seed).permutation(every)
-        for start in range(0, len(order), size):
-            chosen = order[start : start + size]
-            yield chosen, self.read(chosen, kind)
-
-
-def _name(row: dict[str, Any]) -> tuple[str, Any, str]:
-    """Return what tells a galaxy from every other one: numbers begin again in each domain and snapshot."""
-    return row["domain"], row["snapshot"], row["id"]
-
-
-@dataclass(frozen=True)
-class StoredMaps:
-    """Refined maps of some rows of a store, read when they are asked for (`galineage.galaxy.RowMaps`).
-
-    Attributes
-    ----------
-    store : MapStore
-    rows : array (n,) of int
-    """
-
-    store: MapStore
-    rows: NDArray[np.int64]
-
-    @property
-    def channels(self) -> tuple[str, ...]:
-        """Names along the second axis of the maps."""
-        return self.store.channels
-
     @property
     def recipe(self) -> dict[str, Any]:
         """Settings that decide what a map looks like: not which views there are, nor how they are kept."""
-        return {name: self.store.settings[name] for name in ("maps", "refinement")}
+        return {name: self.settings[name] for name in ("maps", "refinement")}
 
-    def __len__(self) -> int:
-        """Return the number of rows."""
-        return len(self.rows)
+    @property
+    def pixels(self) -> int:
+        """Side of a map."""
+        return int(self.settings["maps"]["pixels"])
 
-    def select(self, which: NDArray[Any]) -> StoredMaps:
-        """Return the rows ``which`` (boolean mask (n,) or integer indices)."""
-        return StoredMaps(self.store, self.rows[which])
+    def kinds(self) -> tuple[str, ...]:
+        """Return the kinds of maps that there are, of ``refined`` and ``raw``."""
+        there = {"refined": self.settings["refinement"] is not None, "raw": self.settings["raw"]}
+        return tuple(name for name, has in there.items() if has)
 
-    def lacks(self, channels: Iterable[str]) -> NDArray[np.bool_]:
-        """Tell which rows (n,) lack one of these channels."""
-        wanted = set(channels)
-        return np.array([not wanted.isdisjoint(self.store.rows[row]["missing"]) for row in self.rows], dtype=bool)
-
-    def read(self, which: NDArray[np.int64]) -> NDArray[Any]:
-        """Return the maps (b, channels, s, s) of rows by their number here; see `MapStore.read`."""
-        return self.store.read(self.rows[which])
-
-
-def _known(row: dict[str, Any]) -> dict[str, Any]:
-    """Everything known of a galaxy by field name; what a catalogue says goes before what was measured."""
-    truth = {name: value for name, value in row["truth"].items() if value is not None}
-    about = {name: row[name] for name in ("snapshot", "redshift", "r_half") if row[name] is not None}
-    return {**row["truth"], **row.get("measured", {}), **about, **truth, "n_views": row["views"]}
+    def _add_columns(self, found: Table) -> None:
+        for name in ("los", "up"):
+            found[name] = np.array([row[name] for row in self.rows]).reshape(-1, 3)

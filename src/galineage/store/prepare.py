@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import re
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from galineage.atomic import write_json
-from galineage.errors import ConfigError, DataError, FileFormatError, GalineageError
+from galineage.errors import DataError, GalineageError
 from galineage.galaxy import Skip
 from galineage.lock import locked
-from galineage.progress import bar
 from galineage.sources.native import view_counts
 from galineage.stars import measure
 from galineage.store.map_store import PLAN, MapStore
+from galineage.store.parts import agree, part_path, plain, work_through
 from galineage.store.settings import StoreConfig, kept
 from galineage.store.shards import read_shard, shard_path, write_shard
 from galineage.views import CHANNELS, make_maps, refine
@@ -26,6 +24,7 @@ from galineage.views import CHANNELS, make_maps, refine
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator, Sequence
+    from concurrent.futures import Executor
 
     from numpy.typing import NDArray
 
@@ -118,51 +117,27 @@ def prepare(
         jobs = [_job(source, catalogue, plan, config, part, number) for number in missing]
         with contextlib.ExitStack() as stack:
             pool = executor or stack.enter_context(ThreadPoolExecutor(max(1, workers)))
-            _run(pool, jobs, 2 * max(1, workers), len(numbers), progress)
+            work_through(
+                pool, make_shard, jobs, ahead=2 * max(1, workers), total=len(numbers), label="maps", show=progress
+            )
         write_json(part / "done.json", {"shards": len(numbers), "format": FORMAT})
     return MapStore(root)
 
 
 def _plan(root: Path, source: Galaxies, catalogue: Catalogue, config: StoreConfig) -> tuple[Path, dict[str, Any]]:
     """Write down what is to be made, or compare it with what was written down before."""
-    _agree(root / "store.json", {"format": FORMAT, "settings": config.describe()}, "the store")
+    agree(root / "store.json", {"format": FORMAT, "settings": config.describe()}, "the store")
     snapshots = np.unique(catalogue["snapshot"]) if "snapshot" in catalogue else np.zeros(0)
     name = f"{source.domain}-{int(snapshots[0]):03d}" if len(snapshots) == 1 else source.domain
-    part = root / "parts" / re.sub(r"[^A-Za-z0-9_.-]", "_", name)
+    part = part_path(root, name)
     plan = {
         "format": FORMAT,
         "domain": source.domain,
         "ids": [str(one) for one in catalogue.ids],
         "views": _views(catalogue, config),
     }
-    _agree(part / PLAN, plan, f"part {part.name} of the store")
+    agree(part / PLAN, plan, f"part {part.name} of the store")
     return part, plan
-
-
-def _agree(path: Path, wanted: dict[str, Any], what: str) -> None:
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, wanted)
-        return
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FileFormatError(f"{path.name} cannot be read: {error}", where=str(path)) from error
-    changed = sorted(_changes(known, wanted))
-    if changed:
-        raise ConfigError(
-            f"{what} was made with other settings: {', '.join(changed[:6])}",
-            where=str(path),
-            advice="use the same settings, or another folder",
-        )
-
-
-def _changes(known: Any, wanted: Any, name: str = "") -> Iterator[str]:
-    if isinstance(known, dict) and isinstance(wanted, dict):
-        for key in sorted({*known, *wanted}):
-            yield from _changes(known.get(key), wanted.get(key), f"{name}.{key}" if name else key)
-    elif known != wanted:
-        yield f"{name}: {known} was, {wanted} is" if len(f"{known}{wanted}") < 80 else name
 
 
 def _views(catalogue: Catalogue, config: StoreConfig) -> list[int]:
@@ -179,49 +154,11 @@ def _job(
 ) -> tuple[Any, ...]:
     rows = slice(number * config.galaxies_per_shard, (number + 1) * config.galaxies_per_shard)
     truth = [
-        {name: _plain(values[k]) for name, values in catalogue.columns.items()}
+        {name: plain(values[k]) for name, values in catalogue.columns.items()}
         for k in range(*rows.indices(len(catalogue)))
     ]
     roots = None if catalogue.root is None else [str(one) for one in catalogue.root[rows]]
     return (source, plan["ids"][rows], plan["views"][rows], truth, roots, config, shard_path(part, number))
-
-
-def _plain(value: Any) -> Any:
-    plain = value.item() if isinstance(value, np.generic) else value
-    return None if isinstance(plain, float) and not np.isfinite(plain) else plain
-
-
-def _run(pool: Executor, jobs: Sequence[tuple[Any, ...]], ahead: int, total: int, progress: bool) -> None:
-    """Work through the shards, never more than ``ahead`` at a time; the first failure stops what has not begun."""
-    pending: set[Future[Any]] = set()
-    queue = iter(jobs)
-    with bar(total=total, label="maps", show=progress) as shown:
-        shown.update(total - len(jobs))
-        try:
-            while True:
-                for job in queue:
-                    pending.add(pool.submit(make_shard, *job))
-                    if len(pending) >= ahead:
-                        break
-                if not pending:
-                    return
-                done, pending = _first(pending)
-                for one in done:
-                    one.result()
-                    shown.update(1)
-        finally:
-            for one in pending:
-                one.cancel()
-
-
-def _first(pending: set[Future[Any]]) -> tuple[set[Future[Any]], set[Future[Any]]]:
-    """Wait for at least one; futures of Dask are not those of the standard library."""
-    if all(isinstance(one, Future) for one in pending):
-        finished = wait(pending, return_when=FIRST_COMPLETED)
-        return set(finished.done), set(finished.not_done)
-    one = next(iter(pending))
-    one.result()
-    return {one}, pending - {one}
 
 
 def make_shard(
@@ -287,8 +224,8 @@ def _rows_of(galaxy: Galaxy, views: int, config: StoreConfig) -> tuple[list[dict
         "stars": len(galaxy.stars),
         "missing": list(maps.missing),
         "systemic": maps.systemic.tolist(),
-        "truth": {name: _plain(value) for name, value in truth.items()},
-        "measured": {name: _plain(value) for name, value in measured.items()},
+        "truth": {name: plain(value) for name, value in truth.items()},
+        "measured": {name: plain(value) for name, value in measured.items()},
     }
     rows = [
         {**about, "view": k, "views": len(maps), "los": view.los.tolist(), "up": view.up.tolist()}

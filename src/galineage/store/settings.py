@@ -81,12 +81,7 @@ class StoreConfig:
 
     def place(self, count: int, galaxy: str) -> tuple[View, ...]:
         """Return the cameras of one galaxy."""
-        own = int.from_bytes(hashlib.sha256(f"{self.seed} {galaxy}".encode()).digest()[:4], "big")
-        if self.cameras == "random":
-            return random_views(count, own)
-        if self.cameras == "fibonacci":
-            return fibonacci(count)
-        return polyhedron(count, own if self.rotate else None)
+        return placed(self.cameras, count, own_seed(self.seed, galaxy), rotate=self.rotate)
 
     def describe(self) -> dict[str, Any]:
         """Return the settings in JSON types."""
@@ -107,6 +102,20 @@ class StoreConfig:
     def digest(self) -> str:
         """Checksum of the settings."""
         return hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode()).hexdigest()
+
+
+def own_seed(seed: int, name: str) -> int:
+    """Return the seed of one thing among many, from that of all and its name."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:4], "big")
+
+
+def placed(cameras: Cameras, count: int, seed: int, *, rotate: bool) -> tuple[View, ...]:
+    """Return ``count`` cameras of one galaxy; ``seed`` is that galaxy's own."""
+    if cameras == "random":
+        return random_views(count, seed)
+    if cameras == "fibonacci":
+        return fibonacci(count)
+    return polyhedron(count, seed if rotate else None)
 
 
 def _finite(limit: float) -> float | str:

@@ -428,7 +428,7 @@ def _rows(
         return mine, tests, training_options(model, mine, [complete[name]], features, study.seed)
     if job.train == TOGETHER:
         held = _held(study, experiment, complete)
-        kept = concatenate([item.select(~held[name]) for name, item in complete.items()])
+        kept = concatenate([complete[name].select(~held[name]) for name in experiment.train_domains])
         return kept, {name: item.select(held[name]) for name, item in complete.items()}, {}
     mine = complete[job.train]
     others = {name: item for name, item in complete.items() if name != job.train and name in experiment.test_domains}

@@ -39,6 +39,13 @@ from galineage.study.joint_pages import (
 )
 from galineage.study.ladder_pages import make_ladder
 from galineage.study.map_pages import make_attribution, make_example_maps, make_gradients, make_pixel_sums, make_umap
+from galineage.study.representation_pages import (
+    make_domain_overlap,
+    make_landscape,
+    make_population,
+    make_property_transfer,
+    make_shift_power,
+)
 from galineage.study.results import Results
 from galineage.study.shift_page import make_shift
 
@@ -340,6 +347,11 @@ KINDS: dict[str, Maker] = {
     "ladder": make_ladder,
     "error-bars": make_error_bars,
     "shift": make_shift,
+    "landscape": make_landscape,
+    "domain-overlap": make_domain_overlap,
+    "shift-power": make_shift_power,
+    "property-transfer": make_property_transfer,
+    "population": make_population,
     "toy-relations": make_toy_relations,
 }
 """Every kind of figure or table by its name in study files."""

@@ -15,6 +15,7 @@ from galineage.models import ESTIMATORS, PRESETS, DirectEstimator
 from galineage.models.bundle import load, save
 from galineage.reporting import Grid, Panel, Section, write_report
 from galineage.sources import skip_table
+from galineage.study.image_steps import learn_representation
 from galineage.study.jobs import Job, slug
 from galineage.study.pages import KINDS, accuracy_table, readable
 from galineage.study.results import Results
@@ -71,6 +72,7 @@ def run_study(
     """
     chosen = study if isinstance(study, Study) else load_study(study)
     check_figures(chosen)
+    learn_representation(chosen, data, say=say)
     run_jobs(chosen, Path(data), Path(out), executor=executor, workers=workers, say=say)
     return build_report(chosen, data, out, say=say)
 

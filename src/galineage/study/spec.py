@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from galineage.errors import ConfigError
-from galineage.fields import check_features, field
+from galineage.fields import check_features, expanded_features, field
 from galineage.guard import parse_toml, read_text
 from galineage.models import ESTIMATORS, PRESETS
 from galineage.study.adapting import TESTED, TRAINED, variant_label
@@ -19,7 +19,18 @@ from galineage.training import TrainConfig, recommended_config
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["DomainSpec", "Experiment", "FigureSpec", "ModelSpec", "Study", "available_studies", "load_study"]
+    from galineage.training.contrastive import ContrastiveConfig
+
+__all__ = [
+    "DomainSpec",
+    "Experiment",
+    "FigureSpec",
+    "ModelSpec",
+    "RepresentationSpec",
+    "Study",
+    "available_studies",
+    "load_study",
+]
 
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -44,7 +55,9 @@ class DomainSpec:
     toy : int
         Number of galaxies of the toy suite called ``name``, which the run makes itself; 0 for a table.
     maps : str
-        Folder of a map store below the data folder, which has maps of this domain; empty for none.
+        Folder of a map store, or of a store of images, below the data folder, which has this domain; empty for none.
+    stand_in : str
+        The toy suite that takes its place where the study is run on toys; empty: told by its place in the study.
     """
 
     name: str
@@ -54,6 +67,7 @@ class DomainSpec:
     mstar_min: float = 0.0
     toy: int = 0
     maps: str = ""
+    stand_in: str = ""
 
     def __post_init__(self) -> None:
         if not self.toy and not self.maps and not (self.file and self.mapping):
@@ -109,8 +123,8 @@ class ModelSpec:
             raise ConfigError(f"there is no model called {self.preset!r}", expected="one of " + ", ".join(PRESETS))
         if not self.name:
             object.__setattr__(self, "name", self.preset)
-        for key in ("features", "variants"):
-            object.__setattr__(self, key, tuple(getattr(self, key)))
+        object.__setattr__(self, "variants", tuple(self.variants))
+        object.__setattr__(self, "features", expanded_features(self.features))
         check_features(self.features)
         for given, known in ((self.adaptation, ("none", *TRAINED)), *((item, TESTED) for item in self.variants)):
             if given not in known:
@@ -192,6 +206,7 @@ class Experiment:
     siblings: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "features", expanded_features(self.features))
         check_features(self.features)
         for name in self.targets:
             field(name)
@@ -237,6 +252,56 @@ class Experiment:
 
 
 @dataclass(frozen=True)
+class RepresentationSpec:
+    """How a study learns what it sees in images, before anything else; see `galineage.study.image_steps`.
+
+    Attributes
+    ----------
+    images : str
+        Folder of the store of images, below the data folder.
+    domains : tuple of str
+        Whose images are learned from, but for those that experiments hold out.
+    encoder : str
+        ``representation`` or ``resnet18``.
+    widths : tuple of int
+        Channels of its stages; empty for its own.
+    training : mapping
+        Settings of `galineage.training.contrastive.ContrastiveConfig` that replace its own.
+    probe : tuple of str
+        Fields that are inferred from the representation in passing, to watch the training.
+    """
+
+    images: str
+    domains: tuple[str, ...]
+    encoder: str = "representation"
+    widths: tuple[int, ...] = ()
+    training: Mapping[str, Any] = default(default_factory=dict)
+    probe: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for key in ("domains", "widths", "probe"):
+            object.__setattr__(self, key, tuple(getattr(self, key)))
+        if not self.images or not self.domains:
+            raise ConfigError("a representation has no images to learn from", expected="images and domains")
+        for name in self.probe:
+            field(name)
+        self.config(0)
+
+    def config(self, seed: int) -> ContrastiveConfig:
+        """Return the settings of the training."""
+        from galineage.training.augmentation import Augmentation
+        from galineage.training.contrastive import ContrastiveConfig
+
+        given = dict(self.training)
+        unknown = set(given) - {item.name for item in fields(ContrastiveConfig)}
+        if unknown:
+            raise ConfigError(f"the representation has unknown training settings {sorted(unknown)}")
+        if "augmentation" in given:
+            given["augmentation"] = Augmentation(**given["augmentation"])
+        return ContrastiveConfig(**{**given, "seed": seed})
+
+
+@dataclass(frozen=True)
 class FigureSpec:
     """One entry of the report: a kind of figure and its options.
 
@@ -277,6 +342,8 @@ class Study:
         Banner of the report, for toys.
     seed : int
         Seed of splits, weights and samples.
+    representation : RepresentationSpec, optional
+        What is learned from images first.
     """
 
     name: str
@@ -289,10 +356,13 @@ class Study:
     sections: tuple[tuple[str, str], ...]
     warning: str = ""
     seed: int = 0
+    representation: RepresentationSpec | None = None
 
     def __post_init__(self) -> None:
         field(self.target)
         known = {item.name for item in self.domains}
+        if self.representation is not None and set(self.representation.domains) - known:
+            raise ConfigError("the representation learns from unknown domains", expected=", ".join(known))
         for experiment in self.experiments:
             unknown = set(experiment.domains) - known
             if unknown:
@@ -324,6 +394,7 @@ class Study:
         """Return the same study with shorter training, fewer folds, members and toys, for a quick look."""
         return replace(
             self,
+            representation=_shorter(self.representation, epochs),
             domains=tuple(replace(item, toy=min(item.toy, toys)) for item in self.domains),
             experiments=tuple(
                 replace(
@@ -348,6 +419,7 @@ class Study:
         values["experiments"] = tuple(_experiment(dict(item)) for item in values["experiments"])
         values["figures"] = tuple(FigureSpec(**item) for item in values["figures"])
         values["sections"] = tuple((title, lead) for title, lead in values["sections"])
+        values["representation"] = _representation(values.get("representation"))
         return cls(**values)
 
 
@@ -406,11 +478,22 @@ def _build(values: dict[str, Any]) -> Study:
             FigureSpec(item["kind"], section["title"], {key: item[key] for key in item if key != "kind"})
             for item in section.get("items", [])
         ]
+    values["representation"] = _representation(values.get("representation"))
     names = {item.name for item in fields(Study)}
     unknown = set(values) - names
     if unknown:
         raise ConfigError(f"the study has unknown settings {sorted(unknown)}", expected=", ".join(sorted(names)))
     return Study(**values, domains=domains, experiments=experiments, figures=tuple(figures), sections=tuple(sections))
+
+
+def _representation(values: dict[str, Any] | None) -> RepresentationSpec | None:
+    return None if values is None else RepresentationSpec(**values)
+
+
+def _shorter(spec: RepresentationSpec | None, epochs: int) -> RepresentationSpec | None:
+    if spec is None:
+        return None
+    return replace(spec, training={**spec.training, "epochs": min(epochs, spec.config(0).epochs)})
 
 
 def _experiment(values: dict[str, Any]) -> Experiment:

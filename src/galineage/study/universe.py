@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from galineage.sources.native import TngSource
     from galineage.study.spec import Study
 
-__all__ = ["Box", "make_universe", "on_toys"]
+__all__ = ["LEAST_MASS", "Box", "make_universe", "on_toys", "write_and_open"]
 
-_WARNING = (
+WARNING = (
     "This is a toy universe in the place of the two simulations: it shows the machinery, not the Universe. What "
     "transfers between its suites was built into them."
 )
 
-_LEAST = 1e9
+LEAST_MASS = 1e9
 """Galaxies of the toy suites begin here, Msun."""
 
 
@@ -96,14 +96,8 @@ def make_universe(
     )
     store = folder / "maps"
     for box in boxes:
-        place = folder / f"{box.suite}-{box.layout}"
-        if not _is_written(place, box):
-            say(f"toy universe: {box.galaxies} galaxies of {box.suite} in the files of {box.layout.upper()} -> {place}")
-            write = write_tng_box if box.layout == "tng" else write_eagle_box
-            write(place, box.suite, box.galaxies, box.seed, stars=box.stars, progress=True)
-            write_json(place / "box.json", asdict(box))
-        source = _opened(place, box)
-        catalogue = source.catalogue(Selection(mstar_min=_LEAST))
+        source = write_and_open(box, folder, say)
+        catalogue = source.catalogue(Selection(mstar_min=LEAST_MASS))
         say(f"reading {source.name} back, making maps of {len(catalogue)} galaxies -> {store}")
         made = prepare(source, catalogue, store, settings, workers=workers)
         write_catalogue(made.galaxies(box.suite), folder / f"{box.suite}.ecsv")
@@ -136,12 +130,12 @@ def on_toys(study: Study, galaxies: int, stars: int = 6000) -> tuple[Study, tupl
             advice="run it on tables, with --data DIR",
         )
     suites = {domain.name: suite for domain, suite in zip(study.domains, ("toy-a", "toy-b"), strict=True)}
-    values = _renamed(study.as_dict(), suites)
+    values = renamed(study.as_dict(), suites)
     values["domains"] = [
         {"name": suite, "file": f"{suite}.ecsv", "mapping": "galineage", "maps": "maps", "rows": "all"}
         for suite in suites.values()
     ]
-    values["warning"] = _WARNING
+    values["warning"] = WARNING
     layouts = ("tng", "eagle")
     boxes = tuple(
         Box(suite, layout, galaxies, stars, seed) for seed, (suite, layout) in enumerate(zip(suites.values(), layouts,
@@ -150,15 +144,26 @@ def on_toys(study: Study, galaxies: int, stars: int = 6000) -> tuple[Study, tupl
     return type(study).from_dict(values), boxes
 
 
-def _renamed(value: Any, names: Mapping[str, str]) -> Any:
-    """Replace domain names at any depth: whole strings, and inside keys of goals."""
+def renamed(value: Any, names: Mapping[str, str]) -> Any:
+    """Return a study's values with other names of domains, at any depth: whole strings."""
     if isinstance(value, str):
         return names.get(value, value)
     if isinstance(value, dict):
-        return {key: _renamed(each, names) for key, each in value.items()}
+        return {key: renamed(each, names) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_renamed(each, names) for each in value]
+        return [renamed(each, names) for each in value]
     return value
+
+
+def write_and_open(box: Box, folder: Path, say: Callable[[str], None]) -> TngSource | TracedEagle:
+    """Write a box into its folder below ``folder``, unless it is there, and open it as anybody's snapshot is opened."""
+    place = folder / f"{box.suite}-{box.layout}"
+    if not _is_written(place, box):
+        say(f"toy universe: {box.galaxies} galaxies of {box.suite} in the files of {box.layout.upper()} -> {place}")
+        write = write_tng_box if box.layout == "tng" else write_eagle_box
+        write(place, box.suite, box.galaxies, box.seed, stars=box.stars, progress=True)
+        write_json(place / "box.json", asdict(box))
+    return _opened(place, box)
 
 
 def _is_written(place: Path, box: Box) -> bool:

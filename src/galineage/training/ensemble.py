@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from galineage.errors import ConfigError
 from galineage.fields import MERGER_TARGETS
 from galineage.models import make_estimator
 from galineage.models.bundle import Bundle
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from galineage.galaxy import Catalogue
     from galineage.models.base import Estimator
+    from galineage.models.contrastive import ContrastiveNetwork
     from galineage.training.alignment import Alignment
 
 __all__ = ["DEFAULT_FEATURES", "feature_ranges", "needed_fields", "train"]
@@ -53,6 +55,7 @@ def train(
     weights: NDArray[np.float64] | None = None,
     alignment: Alignment | str | None = None,
     unlabelled: Catalogue | None = None,
+    start: ContrastiveNetwork | None = None,
     split: str = "root",
     folder: Path | None = None,
     progress: bool = True,
@@ -83,6 +86,9 @@ def train(
         Penalty for a difference between what networks make of both catalogues, see `galineage.training.alignment`.
     unlabelled : Catalogue, optional
         Galaxies of the domain to align with. Only their features, or maps, are read.
+    start : ContrastiveNetwork, optional
+        What a network that sees images starts from: the encoder of every member is that of the representation, and is
+        trained on.
     split : {"root", "row"}
         What stays together when validation galaxies are drawn.
     folder : Path, optional
@@ -102,8 +108,10 @@ def train(
     config = config or recommended_config(model)
     if isinstance(config, MapTrainConfig):
         told: dict[str, Any] = {"weights": weights, "alignment": alignment, "unlabelled": unlabelled, "label": label}
-        told |= {"split": split, "folder": folder, "progress": progress}
+        told |= {"split": split, "folder": folder, "progress": progress, "start": start}
         return train_on_maps(catalogue, features or (), model, target, members, config, options, told)
+    if start is not None:
+        raise ConfigError(f"model {model!r} sees no images", advice="give it the representation as features")
     features = DEFAULT_FEATURES if features is None else features
     estimator = make_estimator(model, features, target, members=members, seed=config.seed, **options)
     x = (usable := catalogue.complete(needed_fields(estimator))).features(estimator.features)

@@ -47,8 +47,8 @@ def train_on_maps(
     features, model, target, members, config, options
         As `galineage.training.train` has them.
     given : mapping
-        Its ``split``, ``folder``, ``progress``, ``label``, ``weights``, ``alignment`` and ``unlabelled``; of the last
-        only the maps are read.
+        Its ``split``, ``folder``, ``progress``, ``label``, ``weights``, ``alignment``, ``unlabelled``, of which only
+        the maps are read, and ``start``.
 
     Returns
     -------
@@ -59,7 +59,13 @@ def train_on_maps(
     ConfigError, DataError, TrainingError
         As `galineage.training.train` does.
     """
+    start = given.get("start")
+    if start is not None:
+        options = {**options, "encoder": start.encoder_name, "widths": start.widths}
     estimator = network_for(catalogue, model, features, target, members, config.seed, options)
+    if start is not None:
+        start.check(estimator.inputs(catalogue))
+        estimator.start_from(start.encoder)
     undefined = MERGER_TARGETS if estimator.joint else ()
     needed = [*estimator.features, *(name for name in estimator.targets if name not in undefined)]
     usable = catalogue.complete(needed)

@@ -123,6 +123,10 @@ class ImageFiles:
         """Read one; raises as `read_cutout`."""
         return read_cutout(self.paths[row], **self.options)
 
+    def select(self, rows: Sequence[int]) -> ImageFiles:
+        """Return the images of some rows."""
+        return ImageFiles(tuple(self.paths[k] for k in rows), tuple(self.ids[k] for k in rows), self.options)
+
     def __iter__(self) -> Iterator[Cutout | Skip]:
         """Yield every cutout, or why it was skipped."""
         for row in range(len(self)):

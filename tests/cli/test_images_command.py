@@ -1,0 +1,126 @@
+"""The command that makes stores of images: of files, of pictures, of a snapshot; and what looks at them."""
+
+from __future__ import annotations
+
+import image_files as made
+import numpy as np
+import pytest
+from astropy.table import Table
+
+from galineage.cli import main
+from galineage.galaxy import Catalogue
+from galineage.sources import open_source
+from galineage.sources.images import read_cutout
+from galineage.store.image_store import ImageStore
+from galineage.tables import write_catalogue
+from galineage.toy import write_eagle_box, write_tng_box
+
+
+@pytest.fixture(scope="module")
+def box(tmp_path_factory):
+    return write_tng_box(tmp_path_factory.mktemp("box") / "toy", "toy-a", 4, 1, stars=300, progress=False)
+
+
+def run(capsys, *arguments):
+    status = main([str(one) for one in arguments])
+    told = capsys.readouterr()
+    return status, told.out, told.err
+
+
+def survey(folder, count=5):
+    folder.mkdir()
+    for k in range(count):
+        images = {band: 100 * made.blob(seed=k, width=3 + k % 3) for band in "GRI"}
+        made.mock(folder / f"g{k}.fits", bands="GRI", **images)
+    (folder / "g9.fits").write_bytes(b"no image")
+    return folder
+
+
+def test_a_survey_s_files_become_a_store_that_is_looked_at(tmp_path, capsys):
+    ids, truth = np.array([f"g{k}" for k in range(5)]), np.linspace(0, 1, 5)
+    known = tmp_path / "toy-known.ecsv"
+    write_catalogue(Catalogue({"mstar": np.full(5, 1e10), "f_ex": truth}, ids, np.full(5, "HSC"), ids), known)
+    out = tmp_path / "images"
+    arguments = ("images", survey(tmp_path / "HSC"), "--pixels", 16, "--table", known, "--out", out)
+    status, said, error = run(capsys, *arguments)
+    assert (status, error) == (0, "")
+    assert "6 images of HSC" in said
+    assert "5 images of 5 galaxies of HSC" in said
+    assert "1 images were skipped" in said
+    store = ImageStore(out)
+    assert store.channels == ("hsc-g", "hsc-r", "hsc-i")
+    np.testing.assert_allclose(store.views()["f_ex"], truth)
+    assert "r90" in open_source(out / "HSC.ecsv", "galineage").read()
+    figure = tmp_path / "images.png"
+    status, said, _ = run(capsys, "inspect", out, "--figure", figure)
+    assert status == 0
+    assert "r90" in said
+    assert figure.stat().st_size > 1000
+    assert run(capsys, *arguments)[0] == 0, "a run that is done is done"
+    status, _, error = run(capsys, *arguments, "--stretch", "joint")
+    assert status == 1
+    assert "joint" in error
+
+
+def test_galaxies_of_a_snapshot_are_observed(tmp_path, capsys, box):
+    out, kept = tmp_path / "images", tmp_path / "kept"
+    status, said, error = run(
+        capsys, "images", box, "--domain", "toy-a", "--redshift", 0.1, 0.2, "--mstar-min", 1e9, "--limit", 2,
+        "--pixels", 16, "--noise", 2, "--keep", kept, "--out", out,
+    )  # fmt: skip
+    assert (status, error) == (0, "")
+    assert "4 images of toy-a" in said
+    store = ImageStore(out)
+    assert {row["views"] for row in store.rows} == {2}
+    assert ((store.views()["redshift"] >= 0.1) & (store.views()["redshift"] <= 0.2)).all()
+    assert "f_ex" in store.views()
+    assert len(list(kept.iterdir())) == 4
+    assert read_cutout(next(kept.iterdir()), role="RAW").bands == store.channels
+    assert store.sources()["toy-a"]["mocks"]["observation"]["sky"][0] == pytest.approx(2 * 4.3e-4)
+
+
+def test_eagle_takes_its_export_and_births(tmp_path, capsys):
+    place = write_eagle_box(tmp_path / "box", "toy-b", 3, 2, stars=300, progress=False)
+    (snapshot,), (export,), (births,) = (place.glob(name) for name in ("snapshot_*", "*_SubHalo.csv", "star_birth_*"))
+    status, _, error = run(
+        capsys, "images", snapshot, "--export", export, "--births", births, "--mstar-min", 1e9, "--pixels", 16,
+        "--domain", "toy-b", "--out", tmp_path / "images",
+    )  # fmt: skip
+    assert (status, error) == (0, "")
+    assert np.isfinite(ImageStore(tmp_path / "images").views("toy-b")["f_ex"]).all()
+
+
+def test_pictures_and_their_table(tmp_path, capsys):
+    image = pytest.importorskip("PIL.Image")
+    folder = tmp_path / "shown"
+    folder.mkdir()
+    for k in range(3):
+        grey = made.blob(64, flux=60, seed=k, noise=1e-3).clip(0, 1)
+        image.fromarray((255 * np.stack([grey] * 3, axis=-1)).astype(np.uint8)).save(folder / f"{k}.png")
+    Table({"name": [f"p{k}" for k in range(3)], "shown": [f"{k}.png" for k in range(3)]}).write(folder / "t.csv")
+    arguments = ("images", folder, "--pictures", "t.csv", "--id", "name", "--file", "shown", "--pixels", 16)
+    bands = ("--bands", "sdss-g", "sdss-r", "sdss-i")
+    status, _, error = run(capsys, *arguments, *bands, "--pixel-scale", 0.4, "--out", tmp_path / "images")
+    assert (status, error) == (0, "")
+    assert [row["id"] for row in ImageStore(tmp_path / "images").rows] == ["p0", "p1", "p2"]
+    assert run(capsys, *arguments, *bands, "--out", tmp_path / "other")[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--keep", "x"), "--keep goes with a snapshot"),
+        (("--rows", "all"), "--table, which is not given"),
+        (("--bands", "hsc-g", "hsc-g"), "each once"),
+        (("--pixels", "2"), "4 to 4096 pixels"),
+    ],
+)
+def test_what_does_not_go_together_is_told(tmp_path, capsys, options, words):
+    status, _, error = run(capsys, "images", survey(tmp_path / "a", 1), *options, "--out", tmp_path / "out")
+    assert status == 1
+    assert words in error
+
+
+def test_what_does_not_go_with_a_snapshot_is_told(tmp_path, capsys, box):
+    for options in (("--redshift", 0.1, 0.2, 0.3), ("--views", 5), ("--bands", "sdss-g")):
+        assert run(capsys, "images", box, *options, "--out", tmp_path / "out")[0] == 1

@@ -1,0 +1,124 @@
+"""Figures of representations from what a study knows: catalogues with a representation, and joint scores."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from galineage.errors import ConfigError, DataError
+from galineage.evaluation.joint_scores import JointScores
+from galineage.fields import representation_features
+from galineage.galaxy import Catalogue, HeldMaps
+from galineage.study import representation_pages as pages
+
+WIDTH = 8
+TEXTS = {"name": "n", "title": "T", "caption": "c", "width": WIDTH}
+
+
+def catalogue(domain, n=240, seed=0, *, truth=True):
+    rng = np.random.default_rng(seed)
+    hidden = rng.standard_normal((n, 4))
+    values = np.tanh(hidden @ np.random.default_rng(9).standard_normal((4, WIDTH))) + 0.1 * rng.standard_normal(
+        (n, WIDTH)
+    )
+    columns = dict(zip(representation_features(WIDTH), values.T, strict=True))
+    columns |= {"mstar": 10 ** (10.5 + 0.4 * hidden[:, 0]), "r_half": 10 ** (0.6 + 0.2 * hidden[:, 0])}
+    if truth:
+        columns["f_ex"] = 1 / (1 + np.exp(-hidden[:, 1]))
+    return Catalogue(columns, np.array([f"{domain}-{k}" for k in range(n)]), np.array(domain))
+
+
+class Stub:
+    """As much of a study's results as the figures read."""
+
+    def __init__(self, out):
+        self.out = out
+        self.study = SimpleNamespace(seed=0, experiment=lambda name: SimpleNamespace(train_domains=("a",)))
+        self.catalogues = {
+            "a": catalogue("a"),
+            "b": catalogue("b", seed=1),
+            "survey": catalogue("survey", seed=2, truth=False),
+        }
+
+    def catalogue(self, domain, rows=None):
+        return self.catalogues[domain]
+
+    def pairs(self, experiment, which):
+        return [("a", "a"), ("b", "b"), ("a", "c")]
+
+    def joint(self, experiment):
+        found = []
+        for train, test in self.pairs(experiment, "all"):
+            galaxies = self.catalogues.setdefault("c", catalogue("c", seed=3)) if test == "c" else self.catalogues[test]
+            rng = np.random.default_rng(5)
+            truth = np.asarray(galaxies["f_ex"])[:, None]
+            draws = np.clip(truth[:, None] + 0.08 * rng.standard_normal((len(galaxies), 50, 1)), 0, 1)
+            ones = np.ones(len(galaxies))
+            latent = np.zeros((len(galaxies), 1, 1))
+            rest = {"draws": draws, "latent": latent, "log_prob": ones, "tarp": ones, "targets": ("f_ex",)}
+            labels = {"model": "m", "train": train, "test": test}
+            found.append(JointScores(galaxies.ids, galaxies["mstar"], truth, 0 * ones, **rest, **labels))
+        return found
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "umap", None)
+    return Stub(tmp_path)
+
+
+def test_landscape_and_its_page(results):
+    options = {**TEXTS, "domains": ["a", "survey"], "properties": ["mstar", "f_ex"], "interactive": True}
+    (panel,) = pages.make_landscape(results, options)
+    assert len(panel.table) == 480
+    assert panel.verdicts
+    page = (results.out / "n.html").read_text(encoding="utf-8")
+    assert "survey-17" in page
+    assert "log10 mstar" in page
+
+
+def test_images_of_three_bands_are_shown_the_reddest_first():
+    maps = np.zeros((600, 3, 130, 130), dtype=np.float32)
+    maps[:, 2, :65] = 1.0  # the third band is the reddest; the lower half of the image
+    galaxies = Catalogue({}, np.arange(600), np.array("a"), maps=HeldMaps(maps, ("g", "r", "i")))
+    shown = pages._thumbnails(galaxies, np.arange(550))
+    assert shown.shape == (550, 65, 65, 3)
+    assert shown[5, -1, 3].tolist() == [255, 0, 0]
+    assert shown[5, 0, 3].tolist() == [0, 0, 0]
+    bright = pages._shrunk(1e5 * maps[:2])
+    assert bright.min() == 0
+    assert bright.max() == 255
+    assert pages._thumbnails(catalogue("a"), np.arange(3)) is None
+
+
+def test_the_other_figures(results):
+    options = {**TEXTS, "domains": ["a", "b", "survey"]}
+    (overlap,) = pages.make_domain_overlap(results, {**options, "most": 160})
+    assert len(overlap.table) == 9
+    (power,) = pages.make_shift_power(results, {**options, "scores": ["neighbours"]})
+    assert power.verdicts[0].passed
+    (lent,) = pages.make_property_transfer(results, {**options, "properties": ["mstar", "f_ex"]})
+    assert set(lent.table["test"][lent.table["property"] == "f_ex"]) == {"a", "b"}
+    chosen = {**options, "properties": ["mstar"], "pairs_shown": [["a", "survey"]]}
+    assert len(pages.make_property_transfer(results, chosen)[0].table) == 1
+
+
+@pytest.mark.parametrize("truth_only", [False, True])
+def test_populations(results, truth_only):
+    options = {**TEXTS, "experiment": "e", "model": "m", "observed": "c", "train": "a", "simulated": ["a", "b"],
+               "simulated_truth": truth_only}  # fmt: skip
+    (panel,) = pages.make_population(results, options)
+    assert set(panel.table["population"]) == {"c", "a + b"}
+    assert np.isfinite(panel.table["true_p50"][panel.table["n"] > 20][0])
+    assert "correlation with size" in panel.verdicts[0].sentence
+
+
+def test_a_domain_without_representations_is_named(results):
+    results.catalogues["bare"] = Catalogue({"mstar": np.ones(5) * 1e10}, np.arange(5), np.array("bare"))
+    with pytest.raises(DataError, match="no representation"):
+        pages.make_landscape(results, {**TEXTS, "domains": ["bare"]})
+    with pytest.raises(ConfigError, match="no test of a simulated domain"):
+        pages.make_population(results, {**TEXTS, "experiment": "e", "model": "x", "observed": "c", "simulated": ["a"]})
