@@ -13,6 +13,7 @@ _PUBLIC = {
     "FIELDS": "galineage.fields",
     "Bundle": "galineage.models.bundle",
     "Catalogue": "galineage.galaxy",
+    "ImageStore": "galineage.store.image_store",
     "MapStore": "galineage.store.map_store",
     "Posterior": "galineage.posterior",
     "TrainConfig": "galineage.training.config",
@@ -22,16 +23,21 @@ _PUBLIC = {
     "evaluate": "galineage.evaluation.assess",
     "importance_weights": "galineage.adaptation",
     "load": "galineage.models.bundle",
+    "load_representation": "galineage.models.representation_files",
     "make_maps": "galineage.views",
     "make_toy": "galineage.toy",
     "open_snapshot": "galineage.sources.native",
     "open_source": "galineage.sources",
     "predict": "galineage.prediction",
     "prepare": "galineage.store.prepare",
+    "prepare_image_store": "galineage.store.image_store",
     "report": "galineage.study.report",
+    "represent": "galineage.models.representing",
     "run_study": "galineage.study.report",
     "save": "galineage.models.bundle",
+    "save_representation": "galineage.models.representation_files",
     "train": "galineage.training.ensemble",
+    "train_representation": "galineage.training.contrastive",
     "write_table": "galineage.tables",
 }
 
@@ -48,10 +54,15 @@ if TYPE_CHECKING:
     from galineage.models.bundle import Bundle as Bundle
     from galineage.models.bundle import load as load
     from galineage.models.bundle import save as save
+    from galineage.models.representation_files import load_representation as load_representation
+    from galineage.models.representation_files import save_representation as save_representation
+    from galineage.models.representing import represent as represent
     from galineage.posterior import Posterior as Posterior
     from galineage.prediction import predict as predict
     from galineage.sources import open_source as open_source
     from galineage.sources.native import open_snapshot as open_snapshot
+    from galineage.store.image_store import ImageStore as ImageStore
+    from galineage.store.image_store import prepare_image_store as prepare_image_store
     from galineage.store.map_store import MapStore as MapStore
     from galineage.store.prepare import prepare as prepare
     from galineage.study.report import report as report
@@ -59,6 +70,7 @@ if TYPE_CHECKING:
     from galineage.tables import write_table as write_table
     from galineage.toy import make_toy as make_toy
     from galineage.training.config import TrainConfig as TrainConfig
+    from galineage.training.contrastive import train_representation as train_representation
     from galineage.training.ensemble import train as train
     from galineage.views import make_maps as make_maps
 

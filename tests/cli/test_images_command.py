@@ -39,7 +39,10 @@ def survey(folder, count=5):
 def test_a_survey_s_files_become_a_store_that_is_looked_at(tmp_path, capsys):
     ids, truth = np.array([f"g{k}" for k in range(5)]), np.linspace(0, 1, 5)
     known = tmp_path / "toy-known.ecsv"
-    write_catalogue(Catalogue({"mstar": np.full(5, 1e10), "f_ex": truth}, ids, np.full(5, "HSC"), ids), known)
+    write_catalogue(
+        Catalogue({"mstar": np.full(5, 1e10), "f_ex": truth, "snapshot": np.full(5, 99)}, ids, np.full(5, "HSC"), ids),
+        known,
+    )
     out = tmp_path / "images"
     arguments = ("images", survey(tmp_path / "HSC"), "--pixels", 16, "--table", known, "--out", out)
     status, said, error = run(capsys, *arguments)
@@ -103,6 +106,9 @@ def test_pictures_and_their_table(tmp_path, capsys):
     status, _, error = run(capsys, *arguments, *bands, "--pixel-scale", 0.4, "--out", tmp_path / "images")
     assert (status, error) == (0, "")
     assert [row["id"] for row in ImageStore(tmp_path / "images").rows] == ["p0", "p1", "p2"]
+    views = ImageStore(tmp_path / "images").views()
+    assert "r90" in views
+    assert "app_r" not in views, "what a picture shows is no flux"
     assert run(capsys, *arguments, *bands, "--out", tmp_path / "other")[0] == 1
 
 

@@ -19,6 +19,7 @@ import zipfile
 from pathlib import Path
 
 import h5py
+import image_files
 import numpy as np
 import pyarrow as pa
 from astropy.io import fits
@@ -451,6 +452,120 @@ def run_of_deep_brackets(folder):
 def run_that_is_something_else(folder):
     put(folder / "study.json", json.dumps({"study": [1], "data": {"a": 1}}))
     return folder
+
+
+# --- images -------------------------------------------------------------------------------------------------------
+
+
+@item("image")
+def image_that_is_a_pickle(folder):
+    return put(folder / "g.fits", pickle.dumps(Canary(folder)))
+
+
+@item("image")
+def image_that_claims_a_terapixel(folder):
+    return image_files.lying_header(folder / "g.fits", 10**6)
+
+
+@item("image")
+def image_whose_sides_overflow(folder):
+    return image_files.lying_header(folder / "g.fits", 2**62)
+
+
+@item("image")
+def gzip_bomb_called_an_image(folder):
+    return put(folder / "g.fits.gz", gzipped(fits.PrimaryHDU().header.tostring().encode()))
+
+
+@item("image")
+def image_archive_of_objects(folder):
+    np.savez(folder / "g.npz", images=np.array([Canary(folder)], dtype=object), filters=np.array(["g"]))
+    return folder / "g.npz"
+
+
+@item("image")
+def image_archive_bomb(folder):
+    np.savez_compressed(folder / "g.npz", images=np.zeros((1, 6000, 6000)), filters=np.array(["g"]))
+    return folder / "g.npz"
+
+
+@item("image")
+def image_of_endless_extensions(folder):
+    head = fits.PrimaryHDU().header.tostring().encode()
+    return put(folder / "g.fits", head + fits.ImageHDU().header.tostring().encode() * 300)
+
+
+@item("image")
+def image_that_is_a_named_pipe(folder):
+    os.mkfifo(folder / "g.fits")
+    return folder / "g.fits"
+
+
+# --- stores -------------------------------------------------------------------------------------------------------
+
+
+ROW = {"id": "1", "domain": "made", "view": 0, "views": 1, "snapshot": 1, "root": None, "redshift": 0.1, "r_half": 4.0}
+
+
+def image_store(folder, settings=None, plan=None, card=None, array=None):
+    """A store of one image, with whatever else is asked for."""
+    out = folder / "store"
+    shard = out / "parts" / "made" / "shards" / "000000"
+    shard.mkdir(parents=True)
+    made = {"images": {"bands": ["g"], "pixels": 4}, "images_per_shard": 1, "number": "float16"}
+    put(out / "store.json", json.dumps({"format": 1, "settings": made}) if settings is None else settings)
+    put(out / "parts" / "made" / "plan.json", json.dumps({"ids": ["1"]}) if plan is None else plan)
+    stream = io.BytesIO()
+    np.save(stream, np.zeros((1, 1, 4, 4), np.float16))
+    content = stream.getvalue() if array is None else array
+    put(shard / "images.npy", content)
+    found = {"format": 1, "rows": [{**ROW, "truth": {"f_ex": 0.5}, "measured": {}}], "skipped": []}
+    found |= {"files": {"images.npy": hashlib.sha256(content).hexdigest()}, **(card or {})}
+    put(shard / "card.json", json.dumps(found))
+    return out
+
+
+@item("store")
+def store_of_deep_brackets(folder):
+    return image_store(folder, settings='{"settings": ' + "[" * 200_000)
+
+
+@item("store")
+def store_with_a_plan_of_deep_brackets(folder):
+    return image_store(folder, plan='{"ids": ' + "[" * 200_000)
+
+
+@item("store")
+def store_whose_images_are_a_pickle(folder):
+    stream = io.BytesIO()
+    np.save(stream, np.array([Canary(folder)], dtype=object), allow_pickle=True)
+    return image_store(folder, array=stream.getvalue())
+
+
+@item("store")
+def store_that_claims_a_terabyte(folder):
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        stream, {"descr": "<f2", "fortran_order": False, "shape": (1, 1, 2**20, 2**19)}
+    )
+    return image_store(folder, array=stream.getvalue())
+
+
+@item("store")
+def store_whose_images_lie_elsewhere(folder):
+    np.save(folder / "secret.npy", np.ones((1, 1, 4, 4), np.float16))
+    digest = hashlib.sha256((folder / "secret.npy").read_bytes()).hexdigest()
+    return image_store(folder, card={"files": {"../../../../../secret.npy": digest}})
+
+
+@item("store")
+def store_of_rows_without_facts(folder):
+    return image_store(folder, card={"rows": [{}]})
+
+
+@item("store")
+def store_of_text_for_numbers(folder):
+    return image_store(folder, card={"rows": [{**ROW, "truth": {"f_ex": "[" * 9}, "measured": {}}]})
 
 
 # --- bundles ------------------------------------------------------------------------------------------------------

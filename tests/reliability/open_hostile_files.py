@@ -26,12 +26,15 @@ from made_up_tables import made_up, write_as  # noqa: E402
 
 import galineage.cli.commands  # noqa: E402
 import galineage.cli.inspection  # noqa: E402
+import galineage.images  # noqa: E402
 import galineage.models.bundle  # noqa: E402
 import galineage.prediction  # noqa: E402
+import galineage.sources.images  # noqa: E402
+import galineage.store.opening  # noqa: E402
 import galineage.study.report  # noqa: E402
 import galineage.tables  # noqa: E402
 from galineage.cli import main  # noqa: E402
-from galineage.errors import GalineageError  # noqa: E402
+from galineage.errors import DataError, GalineageError  # noqa: E402
 
 FORMATS = {"hdf5": ".h5", "fits": ".fits", "parquet": ".parquet", "votable": ".vot", "csv": ".csv", "ecsv": ".ecsv"}
 MAPPING = """
@@ -66,6 +69,17 @@ def ways(opened_as, path, harmless):
             "inspect": lambda: ["inspect", str(path)],
             "predict": lambda: ["predict", str(path), *arguments],
         }
+    if opened_as == "image":
+        said = {"bands": ("r",), "zero_point": 22.5, "pixel_scale": 0.2}
+        return {
+            "read_cutout": lambda: galineage.sources.images.read_cutout(path, **said),
+            "prepare_images": lambda: none_skipped(galineage.sources.images.open_images([path], **said)),
+        }
+    if opened_as == "store":
+        return {
+            "open_store": lambda: galineage.store.opening.open_store(path).views().maps.read([0]),
+            "inspect": lambda: ["inspect", str(path)],
+        }
     return {
         "mapping": {
             "open_source": lambda: galineage.sources.open_source(table, path).read(),
@@ -87,6 +101,14 @@ def resumed(folder):
     """Train in a folder that holds a checkpoint of someone else."""
     x, y = lines.draw(40)
     return galineage.training.fit_estimator(lines.tiny(), x, y, lines.quick(), folder=folder, progress=False)
+
+
+def none_skipped(images):
+    """Prepare images for a network; a skipped one counts as refused."""
+    found = galineage.images.prepare_images(images, galineage.images.ImageRecipe(("r",), pixels=16))
+    for skip in found.skipped:
+        raise DataError(skip.reason)
+    return found
 
 
 def attempt(way):
@@ -138,7 +160,7 @@ def in_child(way):
 def run(folder, names):
     """Make and open every named item below ``folder``; print a line for each way."""
     harmless = folder / "harmless"
-    harmless.mkdir()
+    harmless.mkdir(parents=True)
     (harmless / "m.toml").write_text(MAPPING)
     for form, suffix in FORMATS.items():
         write_as(made_up(), harmless / f"t{suffix}", form)

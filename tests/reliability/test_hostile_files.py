@@ -19,7 +19,7 @@ OTHERS = [name for name in ITEMS if name not in TABLES]
 
 def opened(folder, names):
     """Open the named files in every way a user can; one row for each."""
-    paths = [str(HERE), str(HERE.parent / "sources"), str(HERE.parent / "training")]
+    paths = [str(HERE), *(str(HERE.parent / room) for room in ("images", "sources", "training"))]
     done = subprocess.run(
         [sys.executable, str(HERE / "open_hostile_files.py"), str(folder), *names],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
@@ -40,6 +40,9 @@ def wrong(row):
     return found
 
 
+KINDS = "bundles, images, stores, mappings, studies, runs and checkpoints"
+
+
 @pytest.mark.parametrize("names", [TABLES, OTHERS], ids=["tables", "bundles and settings"])
 def test_hostile_files_are_refused_at_once(tmp_path, tally, names):
     rows = opened(tmp_path, names)
@@ -53,7 +56,7 @@ def test_hostile_files_are_refused_at_once(tmp_path, tally, names):
     assert bad == {}
     tally(
         "R10",
-        f"{len(names)} {'tables' if names is TABLES else 'bundles, mappings, studies, runs and checkpoints'}",
+        f"{len(names)} {'tables' if names is TABLES else KINDS}",
         f"{len(rows)} attempts",
         f"{sum(row['canary'] for row in rows)} canaries",
         f"slowest {max(row['seconds'] for row in rows):.2f} s",
@@ -70,6 +73,8 @@ def test_the_corpus_has_what_a_stranger_could_send():
         "run",
         "bundle",
         "checkpoint",
+        "image",
+        "store",
     }
 
 

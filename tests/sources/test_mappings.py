@@ -7,9 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up_tables import MAPPING, made_up, write_as
 
-from galineage.errors import ConfigError
-from galineage.fields import FIELDS, SOLAR_METALLICITY
+from galineage.errors import ConfigError, DataError
+from galineage.fields import FIELDS, SOLAR_METALLICITY, known_field, representation_features
+from galineage.galaxy import Catalogue
 from galineage.sources import ColumnSpec, available_mappings, load_mapping, open_source, parse_mapping
+from galineage.tables import write_catalogue
 
 
 def test_the_shipped_mappings():
@@ -28,11 +30,43 @@ def test_the_shipped_mappings():
         assert mapping.reference
         assert mapping.match
         assert all(item.description for item in mapping.filters.values())
-        assert set(mapping.columns) <= set(FIELDS)
+        assert all(known_field(name) for name in mapping.columns)
 
 
 def test_the_mapping_of_our_own_tables_knows_every_field():
-    assert {*available_mappings()["galineage"].columns, "snapshot"} == set(FIELDS)
+    found = {*available_mappings()["galineage"].columns, "snapshot"}
+    assert found == {*FIELDS, *representation_features(512)}
+
+
+def test_a_table_may_have_a_representation(tmp_path):
+    """``representation = 3`` stands for three columns, which may be absent."""
+    mapping = parse_mapping(MAPPING.replace("id =", "representation = 3\nid =", 1))
+    assert {"rep_000", "rep_001", "rep_002"} <= set(mapping.columns)
+    table = made_up(9)
+    plain = open_source(write_as(table, tmp_path / "p.parquet", "parquet"), mapping).read()
+    assert "rep_000" not in plain
+    table["rep_000"], table["rep_002"] = np.linspace(-3, 3, 9), np.full(9, 0.5)
+    found = open_source(write_as(table, tmp_path / "t.parquet", "parquet"), mapping).read()
+    assert (found["rep_002"] == 0.5).all()
+    assert "rep_001" not in found
+    for wrong in ('"many"', "-1", "5000", "true"):
+        with pytest.raises(ConfigError):
+            parse_mapping(MAPPING.replace("id =", f"representation = {wrong}\nid =", 1))
+
+
+def test_a_snapshot_column_may_be_absent_where_the_mapping_says_so(tmp_path):
+    table = made_up(9)
+    table.remove_column("Snapshot")
+    path = write_as(table, tmp_path / "t.parquet", "parquet")
+    text = "\n".join(line for line in MAPPING.splitlines()).replace('default_filter = "z0"', 'default_filter = "all"')
+    text = text.split("[filters.z0]")[0] + "[filters.all]\n[columns]" + text.split("[columns]")[1]
+    with pytest.raises(DataError, match="lacks 'Snapshot'"):
+        open_source(path, parse_mapping(text)).read()
+    found = open_source(path, parse_mapping(text.replace("id =", "optional_snapshot = true\nid =", 1))).read()
+    assert len(found) == 9
+    assert "snapshot" not in found
+    with pytest.raises(ConfigError, match="true or false"):
+        parse_mapping(MAPPING.replace("id =", "optional_snapshot = 1\nid =", 1))
 
 
 @pytest.mark.parametrize(
@@ -148,3 +182,43 @@ def test_a_toy_suite_is_read_back(tmp_path):
     got = open_source(tmp_path / "toy-a.parquet").read()
     assert set(got.domain) == {"toy-a"}
     assert got.root[3] == "toy-a:toy-a/3"
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "fits", "ecsv", "vot"])
+def test_views_of_galaxies_are_read_back_with_all_rows(tmp_path, suffix):
+    """Rows of one identifier and snapshot are not duplicates if they are other views."""
+    ids, view = np.repeat(["7", "8", "9"], 3), np.tile([0, 1, 2], 3)
+    columns = {"mstar": np.full(9, 1e10), "rep_000": np.arange(9.0), "rep_001": -np.arange(9.0), "view": view}
+    views = Catalogue({**columns, "snapshot": np.full(9, 99)}, ids, np.full(9, "sky"), np.char.add("sky:", ids))
+    write_catalogue(views, tmp_path / f"sky.{suffix}")
+    found = open_source(tmp_path / f"sky.{suffix}", "galineage").read()
+    assert len(found) == 9
+    assert not found.skipped
+    assert found["view"].tolist() == view.tolist()
+    assert found["rep_001"].tolist() == views["rep_001"].tolist()
+    assert found.ids.astype(str).tolist() == ids.tolist()
+    assert found.root.tolist() == views.root.tolist()
+    # the same view twice is one too many, and so is a galaxy twice where views are not told
+    again = views.select(np.array([0, 1, 1, 2]))
+    write_catalogue(again, tmp_path / f"again.{suffix}")
+    found = open_source(tmp_path / f"again.{suffix}", "galineage").read()
+    assert (len(found), len(found.skipped)) == (3, 1)
+    bare = Catalogue({"mstar": np.full(9, 1e10)}, ids, np.full(9, "sky"), np.char.add("sky:", ids))
+    write_catalogue(bare, tmp_path / f"bare.{suffix}")
+    found = open_source(tmp_path / f"bare.{suffix}", "galineage").read()
+    assert (len(found), len(found.skipped)) == (3, 6)
+
+
+def test_views_of_a_store_are_read_back(tmp_path):
+    import sys
+    from pathlib import Path
+
+    sys.path.insert(0, str(Path(__file__).parents[1] / "store"))
+    from made_images import build
+
+    views = build(tmp_path / "images").views("made")
+    write_catalogue(views, tmp_path / "made.parquet")
+    found = open_source(tmp_path / "made.parquet", "galineage").read()
+    assert len(found) == len(views) > len(set(views.ids))
+    assert found["view"].tolist() == views["view"].tolist()
+    np.testing.assert_allclose(found["r90"], views["r90"])

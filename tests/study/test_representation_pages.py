@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +13,7 @@ from galineage.errors import ConfigError, DataError
 from galineage.evaluation.joint_scores import JointScores
 from galineage.fields import representation_features
 from galineage.galaxy import Catalogue, HeldMaps
+from galineage.store.image_store import ImageStore
 from galineage.study import representation_pages as pages
 
 WIDTH = 8
@@ -78,6 +80,64 @@ def test_landscape_and_its_page(results):
     page = (results.out / "n.html").read_text(encoding="utf-8")
     assert "survey-17" in page
     assert "log10 mstar" in page
+
+
+class Store(ImageStore):
+    """Views of a store, in memory."""
+
+    def __init__(self, views):
+        self.found, self.rows = views, tuple({"domain": name} for name in np.unique(views.domain))
+
+    def views(self, domain=None):
+        return self.found
+
+
+def of_views(domain, n=120, seed=0):
+    """Two views of each galaxy with a representation; brightness of an image is its row."""
+    whole = catalogue(domain, n, seed)
+    columns = {**whole.columns, "view": np.arange(n) % 2, "snapshot": np.full(n, 99)}
+    images = np.broadcast_to(np.arange(n, dtype=np.float32)[:, None, None, None] / n, (n, 3, 4, 4))
+    maps = HeldMaps(np.ascontiguousarray(images), ("g", "r", "i"))
+    return Catalogue(columns, np.array([f"{k // 2}" for k in range(n)]), np.array(domain), maps=maps)
+
+
+@pytest.fixture
+def pictured(results, monkeypatch):
+    """Results whose table has the views of a store, backwards and without images."""
+    views = of_views("a")
+    turned = replace(views.select(np.arange(len(views))[::-1]), maps=None)
+    results.catalogues["a"], results.data = turned, results.out
+    results.study.domain = lambda name: SimpleNamespace(maps="images")
+    monkeypatch.setattr(pages, "is_store", lambda path: path == results.data / "images")
+    monkeypatch.setattr(pages, "open_store", lambda path: Store(views))
+    return results
+
+
+def test_views_of_a_table_find_their_images_by_name(pictured):
+    (found,) = pages._catalogues(pictured, {**TEXTS, "domains": ["a"], "interactive": True})
+    np.testing.assert_allclose(found.maps.read(np.arange(120))[:, 0, 0, 0], np.arange(120)[::-1] / 120)
+    (plain,) = pages._catalogues(pictured, {**TEXTS, "domains": ["a"]})
+    assert plain.maps is None, "no store is opened for a figure"
+    options = {**TEXTS, "domains": ["a"], "properties": ["mstar"], "interactive": True}
+    pages.make_landscape(pictured, options)
+    assert "data:image/" in (pictured.out / "n.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("change", ["other galaxies", "no view", "no store", "another domain"])
+def test_a_table_whose_images_are_not_there_goes_without(pictured, change):
+    table = pictured.catalogues["a"]
+    if change == "other galaxies":
+        pictured.catalogues["a"] = replace(table, ids=np.array([f"other-{k}" for k in range(len(table))]))
+    if change == "no view":
+        columns = {name: values for name, values in table.columns.items() if name != "view"}
+        pictured.catalogues["a"] = replace(table, columns=columns)
+    if change == "no store":
+        pictured.study.domain = lambda name: SimpleNamespace(maps="elsewhere")
+    if change == "another domain":
+        pictured.catalogues["b"] = table
+    domain = "b" if change == "another domain" else "a"
+    (found,) = pages._catalogues(pictured, {**TEXTS, "domains": [domain], "interactive": True})
+    assert found.maps is None
 
 
 def test_images_of_three_bands_are_shown_the_reddest_first():

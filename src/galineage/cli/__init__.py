@@ -168,6 +168,63 @@ def _add_images(group: _Group) -> None:
     images.add_argument("--out", required=True, help="folder of the store")
 
 
+def _add_contrast(group: _Group) -> None:
+    contrast = _command(
+        group,
+        "contrast",
+        "learn a representation of images without any truth; a stopped training goes on where it was",
+        "galineage contrast images --domains TNG50-1 HSC --probe mstar f_ex --hold-out 0.2 --out rep",
+    )
+    contrast.add_argument("images", metavar="IMAGES", help="store written by `galineage images`")
+    contrast.add_argument("--domains", nargs="+", metavar="DOMAIN", help="whose images to learn from (default: all)")
+    contrast.add_argument(
+        "--encoder",
+        default="representation",
+        choices=("representation", "resnet18"),
+        help="a small network, or one for GPUs (default: %(default)s)",
+    )
+    contrast.add_argument("--epochs", type=int, help="length of the training (default: 100; published 500)")
+    contrast.add_argument("--batch-size", type=int, help="images in a step (default: 256; published 32)")
+    contrast.add_argument("--queue", type=int, help="rows in which neighbours are looked for (default: 4096)")
+    contrast.add_argument(
+        "--variant",
+        default="nnclr",
+        choices=("nnclr", "published", "simclr"),
+        help="neighbours in the queue (Dwibedi et al. 2021), those of the authors' code, or none (default: nnclr)",
+    )
+    contrast.add_argument("--temperature", type=float, help="cosines are divided by it (default: 0.1; published 0.04)")
+    contrast.add_argument(
+        "--probe", nargs="+", metavar="FIELD", help="infer these in passing from the nearest galaxies, to watch"
+    )
+    contrast.add_argument(
+        "--hold-out", type=float, default=0.0, metavar="FRACTION", help="leave galaxies out, to test on (default: 0)"
+    )
+    contrast.add_argument("--seed", type=int, default=0, help="of everything random (default: %(default)s)")
+    contrast.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    contrast.add_argument("--out", required=True, help="folder of the representation")
+
+
+def _add_represent(group: _Group) -> None:
+    represent = _command(
+        group,
+        "represent",
+        "write the representations of images as tables, and draw a map of them",
+        "galineage represent rep images --out tables --map map.html\n"
+        "galineage represent rep images --domain HSC --out HSC.parquet",
+    )
+    represent.add_argument("representation", metavar="REP", help="folder written by `galineage contrast`")
+    represent.add_argument("images", metavar="IMAGES", help="store written by `galineage images`")
+    represent.add_argument("--domain", help="whose images (default: all)")
+    represent.add_argument(
+        "--out", required=True, help="folder of the tables, DOMAIN.parquet each; or, of one domain, a table file"
+    )
+    represent.add_argument("--map", metavar="PAGE", help="write a map to walk about in (.html)")
+    represent.add_argument(
+        "--properties", nargs="+", metavar="FIELD", help="what the map is coloured by (default: what is known of a few)"
+    )
+    represent.add_argument("--seed", type=int, default=0, help="of the map (default: %(default)s)")
+
+
 def _add_run(group: _Group) -> None:
     run = _command(
         group,
@@ -194,11 +251,18 @@ def _add_train(group: _Group) -> None:
         "train an estimator on a table and save it as a bundle",
         "galineage train properties_tng.h5py --features mstar metallicity age r_half spin --model mdn --out model-tng\n"
         "galineage train my_table.parquet --target f_ex t_last_major --model cinn --out model-joint\n"
-        "galineage train maps --rows TNG100-1 --model maps --channels mass velocity --aperture 1 --out model-maps",
+        "galineage train maps --rows TNG100-1 --model maps --channels mass velocity --aperture 1 --out model-maps\n"
+        "galineage train TNG50-1.parquet --mapping galineage --features representation --target f_ex t_last_major "
+        "--model cinn --out model",
     )
     train.add_argument("table", help="table of galaxies with known truth, or a store of their maps or images")
     _table_options(train)
-    train.add_argument("--features", nargs="+", metavar="FIELD", help="inputs (default: five stellar ones)")
+    train.add_argument(
+        "--features",
+        nargs="+",
+        metavar="FIELD",
+        help="inputs (default: five stellar ones); `representation` stands for the columns of `galineage represent`",
+    )
     train.add_argument(
         "--target",
         nargs="+",
@@ -211,6 +275,7 @@ def _add_train(group: _Group) -> None:
     train.add_argument("--epochs", type=int, help="longest training (default: the model's own, mdn 500, maps 60)")
     train.add_argument("--channels", nargs="+", metavar="CHANNEL", help="maps that a map network sees (default: all)")
     train.add_argument("--aperture", type=float, help="radius in r_half that a map network sees (default: everything)")
+    train.add_argument("--start", metavar="REP", help="a representation whose encoder a network for images starts from")
     train.add_argument("--seed", type=int, default=0, help="of weights, splits and batches (default: %(default)s)")
     train.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     train.add_argument(
@@ -305,11 +370,11 @@ def _add_look(group: _Group) -> None:
     inspect = _command(
         group,
         "inspect",
-        "say what a table, a store, a bundle, a snapshot or one of its galaxies is, and draw it",
+        "say what a table, a store, a bundle, a representation, a snapshot or one of its galaxies is, and draw it",
         "galineage inspect properties_tng.h5py --figure galaxies.png\ngalineage inspect model-tng\n"
         "galineage inspect TNG100-1/output --snapshot 99 --galaxy 394242 --figure galaxy.png",
     )
-    inspect.add_argument("thing", help="table, store, bundle, or folder of a snapshot")
+    inspect.add_argument("thing", help="table, store, bundle, representation, or folder of a snapshot")
     _snapshot_options(inspect)
     inspect.add_argument("--galaxy", help="identifier of one galaxy of a snapshot")
     inspect.add_argument(
@@ -334,6 +399,8 @@ def build_parser() -> argparse.ArgumentParser:
         _add_toy,
         _add_prepare,
         _add_images,
+        _add_contrast,
+        _add_represent,
         _add_run,
         _add_train,
         _add_adapt,

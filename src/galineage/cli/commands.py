@@ -8,23 +8,39 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from galineage.atomic import write_text, writing
-from galineage.errors import ConfigError
+from galineage.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from galineage.galaxy import Catalogue
+    from galineage.models.contrastive import ContrastiveNetwork
     from galineage.store.image_store import ImageStore
     from galineage.study import Study
 
-__all__ = ["adapt", "calibrate", "demo", "evaluate", "images", "inspect", "predict", "report", "run", "toy", "train"]
+__all__ = [
+    "adapt",
+    "calibrate",
+    "contrast",
+    "demo",
+    "evaluate",
+    "images",
+    "inspect",
+    "predict",
+    "prepare",
+    "report",
+    "represent",
+    "run",
+    "toy",
+    "train",
+]
 
 _ALL = 10**9
 """A limit that is none."""
 
 
 def demo(options: Namespace) -> None:
-    """Write toy snapshots, make maps and tables of them, run the demo study, name the report."""
+    """Write toy snapshots, make maps, tables and images of them, run both studies on them, name the reports."""
     from galineage.study import load_study, run_study
     from galineage.study.universe import Box, make_universe
 
@@ -39,7 +55,21 @@ def demo(options: Namespace) -> None:
     ]
     make_universe(boxes, out / "data", workers=options.workers or 2, say=_say)
     page = run_study(study, out / "data", out, workers=options.workers, say=_say)
+    images = _image_demo(out / "images", options)
+    _name_report(images)
     _name_report(page)
+
+
+def _image_demo(out: Path, options: Namespace) -> Path:
+    """Observe toy galaxies, learn from their images, and run the study of 2026 at a small size."""
+    from galineage.study import load_study, run_study
+    from galineage.study.image_steps import on_image_toys
+    from galineage.study.image_universe import make_image_universe
+
+    study = load_study("eisert2026").smaller(epochs=8 if options.small else 40, members=2)
+    study, boxes = on_image_toys(study, 170 if options.small else 260, stars=4000)
+    make_image_universe(boxes, out / "data", workers=options.workers or 2, say=_say)
+    return run_study(study, out / "data", out, workers=options.workers, say=_say)
 
 
 def toy(options: Namespace) -> None:
@@ -109,6 +139,7 @@ def train(options: Namespace) -> None:
     """Train an estimator and save it; a stopped training goes on."""
     from dataclasses import replace
 
+    from galineage.fields import expanded_features
     from galineage.models.bundle import save
     from galineage.training import DEFAULT_FEATURES, MapTrainConfig, recommended_config
     from galineage.training import train as train_model
@@ -116,8 +147,10 @@ def train(options: Namespace) -> None:
     config = recommended_config(options.model)
     maps = isinstance(config, MapTrainConfig)
     config = replace(config, max_epochs=options.epochs or config.max_epochs, **_machine(options, maps))
-    features = options.features or (() if maps else DEFAULT_FEATURES)
+    features = expanded_features(options.features or (() if maps else DEFAULT_FEATURES))
+    start = _start(options, maps)
     catalogue = _read(options, only=(*features, *options.target, "mstar"), maps=maps)
+    _require_representation(catalogue, features, options)
     out = Path(options.out)
     scratch = out.with_name(out.name + ".training")
     bundle = train_model(
@@ -128,6 +161,7 @@ def train(options: Namespace) -> None:
         members=options.members,
         config=config,
         **_window(options, maps),
+        start=start,
         split="root" if catalogue.root is not None else "row",
         folder=scratch,
     )
@@ -167,6 +201,31 @@ def _window(options: Namespace, maps: bool) -> dict[str, Any]:
     return known
 
 
+def _start(options: Namespace, maps: bool) -> ContrastiveNetwork | None:
+    """Read the representation whose encoder a network for images starts from."""
+    if options.start is None:
+        return None
+    if not maps:
+        raise ConfigError(
+            f"model {options.model!r} does not see images, and cannot start from an encoder of them",
+            advice="take --model maps-cinn; or write tables with `galineage represent`, and --features representation",
+        )
+    from galineage.models.representation_files import load_representation
+
+    return load_representation(options.start)[0]
+
+
+def _require_representation(catalogue: Catalogue, features: Sequence[str], options: Namespace) -> None:
+    """Refuse features of a representation that the galaxies do not have, in one line instead of a list of columns."""
+    missing = [name for name in features if name.startswith("rep_") and name not in catalogue]
+    if missing:
+        raise DataError(
+            f"the galaxies have no representation: no column {missing[0]}",
+            where=str(options.table),
+            advice="write a table that has one, `galineage represent REP IMAGES`, and train on that",
+        )
+
+
 def adapt(options: Namespace) -> None:
     """Adapt a bundle to the inputs of a table and save the result as a new bundle."""
     from galineage.adaptation import adapt as adapt_model
@@ -203,6 +262,20 @@ def images(options: Namespace) -> None:
     from galineage.cli.images import images as make_store
 
     make_store(options)
+
+
+def contrast(options: Namespace) -> None:
+    """Learn a representation of images."""
+    from galineage.cli.representing import contrast as learn
+
+    learn(options)
+
+
+def represent(options: Namespace) -> None:
+    """Write representations of images as tables."""
+    from galineage.cli.representing import represent as write_tables
+
+    write_tables(options)
 
 
 def predict(options: Namespace) -> None:
@@ -286,12 +359,17 @@ def report(options: Namespace) -> None:
 
 
 def inspect(options: Namespace) -> None:
-    """Describe a table or a bundle."""
+    """Describe a table, a store, a bundle or a representation."""
     thing = Path(options.thing)
     from galineage.cli.particles import draw_galaxy, is_snapshot
 
     if options.galaxy is not None or is_snapshot(thing):
         draw_galaxy(options)
+        return
+    from galineage.cli.representing import describe_representation, is_representation
+
+    if is_representation(thing):
+        print(describe_representation(thing))
         return
     if thing.is_dir() and not _is_store(thing):
         from galineage.models.bundle import card_text, load

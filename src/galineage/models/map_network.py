@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from typing import TYPE_CHECKING, Any
@@ -107,6 +108,7 @@ class MapNetwork(Estimator):
         self.dropout, self.seed = float(dropout), int(seed)
         self.head = head if isinstance(head, Head) else make_head(head or {"kind": "bounded"})
         self.recipe = dict(recipe or {})
+        self.started_from = ""
         self._check()
         generator = torch.Generator().manual_seed(self.seed)
         with torch.random.fork_rng(devices=[]):  # layers draw weights of their own first, which are replaced
@@ -218,6 +220,8 @@ class MapNetwork(Estimator):
     def start_from(self, encoder: nn.Module) -> None:
         """Give every member the weights (any shape, no unit) of an encoder of the same kind.
 
+        ``started_from`` is their checksum then: a training that was begun from others does not go on from these.
+
         Raises
         ------
         ConfigError
@@ -230,6 +234,7 @@ class MapNetwork(Estimator):
                 raise ConfigError(
                     "the encoder to start from is another one than the network's", advice=f"encoder={self.encoder!r}"
                 ) from error
+        self.started_from = _checksum(encoder)
 
     def hidden_width(self, index: int = 0) -> int:
         """How many numbers a member's last layer sees of a galaxy."""
@@ -379,3 +384,12 @@ class MapNetwork(Estimator):
         if not trainable:
             tensors += [value for name, value in one.named_buffers() if not name.endswith("num_batches_tracked")]
         return sum(tensor.numel() for tensor in tensors)
+
+
+def _checksum(module: nn.Module) -> str:
+    """Hash names and weights (any shape, no unit)."""
+    digest = hashlib.sha256()
+    for name, value in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

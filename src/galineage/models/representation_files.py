@@ -21,10 +21,12 @@ from galineage.models.tensor_files import read_tensors, write_tensors
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["load_representation", "save_representation"]
+__all__ = ["DESCRIPTION", "load_representation", "representation_text", "save_representation"]
 
 FORMAT = 1
-_DESCRIPTION = "representation.json"
+DESCRIPTION = "representation.json"
+"""File by which a saved representation is known."""
+
 _MOST_BYTES = 2_000_000
 
 
@@ -55,7 +57,7 @@ def save_representation(network: ContrastiveNetwork, folder: str | Path, card: M
         If the disk refuses.
     """
     folder = Path(folder)
-    others = folder.is_dir() and not (folder / _DESCRIPTION).exists() and (folder / "bundle.json").exists()
+    others = folder.is_dir() and not (folder / DESCRIPTION).exists() and (folder / "bundle.json").exists()
     if others or (folder.exists() and not folder.is_dir()):
         raise BundleError("there is something else at this place", where=str(folder), advice="choose a new folder")
     card = dict(card or {})
@@ -64,9 +66,9 @@ def save_representation(network: ContrastiveNetwork, folder: str | Path, card: M
     except (TypeError, ValueError) as error:
         raise BundleError(f"the card cannot be written as JSON: {error}", expected="text, finite numbers") from error
     entry = write_tensors(folder, "weights", network.state_dict())
-    write_text(folder / "README.md", _card_text(network, card))
+    write_text(folder / "README.md", representation_text(network, card))
     write_json(
-        folder / _DESCRIPTION,
+        folder / DESCRIPTION,
         {
             "format": FORMAT,
             "galineage": __version__,
@@ -97,7 +99,7 @@ def load_representation(folder: str | Path) -> tuple[ContrastiveNetwork, dict[st
         If it is no representation, is damaged, or was written by a newer format.
     """
     folder = Path(folder)
-    path = folder / _DESCRIPTION
+    path = folder / DESCRIPTION
     try:
         known = parse_json(read_text(path, _MOST_BYTES))
         number, settings, entry = known["format"], dict(known["settings"]), dict(known["weights"])
@@ -136,7 +138,8 @@ def _asked(settings: Mapping[str, Any]) -> int:
     return wide**2
 
 
-def _card_text(network: ContrastiveNetwork, card: Mapping[str, Any]) -> str:
+def representation_text(network: ContrastiveNetwork, card: Mapping[str, Any]) -> str:
+    """Write the card: which images the network takes, and what it learned from (Markdown)."""
     lines = [
         "# A representation of images",
         "",

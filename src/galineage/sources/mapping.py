@@ -11,8 +11,10 @@ A mapping is data, never code: nothing in it is evaluated. The keys, by example:
     key = "data"                      # optional: HDF5 group or FITS extension
     id = "GalaxyID"
     snapshot = "Snapshot"             # optional
+    optional_snapshot = true          # a file may lack that column: a survey has no snapshots (default: false)
     root = "id"                       # "id": each row is its own z=0 descendant; or a column; absent: unknown
     default_filter = "z0"
+    representation = 512              # columns rep_000 ... that a file may have, see `galineage represent` (default: 0)
 
     [filters.z0]
     column = "Snapshot"
@@ -208,6 +210,8 @@ class TableMapping:
         HDF5 group or FITS extension.
     snapshot : str or None
         Column of snapshot numbers.
+    optional_snapshot : bool
+        Whether a file may lack that column.
     root : str or None
         ``id``, a column, or None if unknown.
     filters : mapping of str to RowFilter
@@ -234,6 +238,7 @@ class TableMapping:
     default_filter: str = "all"
     domain_strip: str = ""
     representation: int = 0
+    optional_snapshot: bool = False
 
     def __post_init__(self) -> None:
         for name in ("name", "domain", "id", "reference", "format", "default_filter", "domain_strip"):
@@ -241,6 +246,7 @@ class TableMapping:
         for name in ("key", "snapshot", "root"):
             if getattr(self, name) is not None:
                 _typed(getattr(self, name), str, name, "text")
+        _typed(self.optional_snapshot, bool, "optional_snapshot", "true or false")
         object.__setattr__(self, "match", tuple(_typed(self.match, list | tuple, "match", "a list of file names")))
         object.__setattr__(self, "columns", MappingProxyType(self._with_representation()))
         object.__setattr__(self, "filters", MappingProxyType(dict(self.filters) or {"all": RowFilter("all")}))
@@ -307,7 +313,8 @@ class TableMapping:
     def needed(self, filter_name: str | None = None, only: Iterable[str] | None = None) -> dict[str, str]:
         """Columns that a file must have to read the fields ``only`` (None: all), each with what it is needed for."""
         needed = {self.id: "id"}
-        for column, use in ((self.snapshot, "snapshot"), (self.root, "root")):
+        snapshot = None if self.optional_snapshot else self.snapshot
+        for column, use in ((snapshot, "snapshot"), (self.root, "root")):
             if column is not None and column != "id":
                 needed.setdefault(column, use)
         chosen = self.filter(filter_name)

@@ -153,7 +153,8 @@ class TableSource:
     def _raw(self, needed: Mapping[str, str], fields: Mapping[str, ColumnSpec]) -> RawTable:
         """Read the columns that are needed or mapped, as they stand in the file."""
         mapping, where = self.mapping, str(self.path)
-        raw = read_raw(self.path, mapping.key, {*needed, *(spec.column for spec in fields.values())})
+        known = {column for column in (mapping.snapshot,) if column is not None}
+        raw = read_raw(self.path, mapping.key, {*needed, *known, *(spec.column for spec in fields.values())})
         if mapping.format not in ("auto", raw.format):
             raise FileFormatError(f"the file is {raw.format}", where=where, expected=mapping.format)
         require_columns(raw.names, needed, where, mapping.name)
@@ -192,7 +193,7 @@ class TableSource:
 
     def _snapshot(self, raw: RawTable, rows: NDArray[np.integer], checks: RowChecks) -> NDArray[np.float64] | None:
         column = self.mapping.snapshot
-        if column is None:
+        if column is None or (self.mapping.optional_snapshot and column not in raw.columns):
             return None
         mask = raw.masks.get(column)
         stored = raw.columns[column][rows]

@@ -339,9 +339,10 @@ def _measured(found: PreparedImages, k: int, redshift: float | None) -> dict[str
     """Return the fields that are measured on an image."""
     size = Petrosian(**{name: found.sizes[name][k] for name in Petrosian().numbers()})
     out: dict[str, Any] = {}
-    for band, magnitude in zip(found.recipe["bands"], found.magnitudes[k], strict=True):
-        out.setdefault(f"app_{band[-1]}", magnitude)
+    if found.recipe["stretch"] is not None:  # what pictures show is no flux
+        out["app_petro"] = size.magnitude
+        for band, magnitude in zip(found.recipe["bands"], found.magnitudes[k], strict=True):
+            out.setdefault(f"app_{band[-1]}", magnitude)
     out |= {name: getattr(size, name) for name in ("r_petro", "r50", "r90", "concentration", "axis_ratio")}
-    out["app_petro"] = size.magnitude
     out["r90_kpc"] = np.nan if not redshift or redshift < 0 else size.r90 * kpc_per_arcsec(redshift, TNG)
     return {name: plain(value) for name, value in out.items() if name in FIELDS}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from galineage.errors import FileFormatError
+from galineage.guard import parse_json
 from galineage.store.image_store import ImageStore
 from galineage.store.map_store import MapStore
 
@@ -40,7 +40,7 @@ def open_store(path: str | os.PathLike[str]) -> MapStore | ImageStore:
         If the folder is no store.
     """
     try:
-        settings = json.loads((Path(path) / "store.json").read_text(encoding="utf-8"))["settings"]
+        settings = parse_json((Path(path) / "store.json").read_text(encoding="utf-8"))["settings"]
         kinds = [kind for kind in (MapStore, ImageStore) if kind.SETTING in settings]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FileFormatError(

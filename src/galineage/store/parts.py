@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from galineage.atomic import write_json
 from galineage.errors import ConfigError, FileFormatError
+from galineage.guard import parse_json
 from galineage.progress import bar
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def agree(path: Path, wanted: dict[str, Any], what: str) -> None:
         write_json(path, wanted)
         return
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
+        known = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise FileFormatError(f"{path.name} cannot be read: {error}", where=str(path)) from error
     changed = sorted(_changes(known, wanted))

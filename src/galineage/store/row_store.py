@@ -14,6 +14,7 @@ import numpy as np
 from galineage.errors import ConfigError, DataError, FileFormatError
 from galineage.fields import FIELDS
 from galineage.galaxy import Catalogue
+from galineage.guard import parse_json
 from galineage.progress import bar
 from galineage.store.shards import Shard, read_shard, shard_path
 from galineage.store.splits import folds
@@ -31,6 +32,9 @@ PLAN = "plan.json"
 
 _MAPPED = 4096
 """Files mapped into memory at once: opening one takes as long as reading ten maps."""
+
+
+_FACTS = frozenset({"id", "domain", "snapshot", "root", "view", "views", "redshift", "r_half", "truth"})
 
 
 class RowStore:
@@ -79,7 +83,7 @@ class RowStore:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         try:
-            known = json.loads((self.path / "store.json").read_text(encoding="utf-8"))
+            known = parse_json((self.path / "store.json").read_text(encoding="utf-8"))
             self.settings: dict[str, Any] = known["settings"]
             if self.SETTING not in self.settings:
                 raise KeyError(self.SETTING)
@@ -102,14 +106,29 @@ class RowStore:
 
     def _add(self, part: Path) -> None:
         try:
-            plan = json.loads((part / PLAN).read_text(encoding="utf-8"))
+            plan = parse_json((part / PLAN).read_text(encoding="utf-8"))
             wanted = -(-len(plan["ids"]) // int(self.settings[self.PER_SHARD]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise FileFormatError(f"the plan of part {part.name} cannot be read", where=str(part)) from error
         whole = [read_shard(shard_path(part, number)) for number in range(wanted)]
-        self._shards += [shard for shard in whole if shard is not None]
+        for shard in whole:
+            if shard is not None:
+                self._require_facts(shard)
+                self._shards.append(shard)
         if missing := sum(shard is None for shard in whole):
             self.unfinished[part.name] = missing
+
+    @staticmethod
+    def _require_facts(shard: Shard) -> None:
+        for row in shard.rows:
+            if not (
+                row.keys() >= _FACTS and all(isinstance(row.get(name, {}), dict) for name in ("truth", "measured"))
+            ):
+                raise FileFormatError(
+                    "a row of the store lacks facts that every row has",
+                    where=str(shard.path),
+                    expected=", ".join(sorted(_FACTS)),
+                )
 
     def __reduce__(self) -> tuple[Any, ...]:
         # to another process goes the place; mapped files would travel with all they hold
@@ -198,7 +217,7 @@ class RowStore:
         every = [_known(row) for row in rows]
         columns = {}
         for name in (name for name in FIELDS if all(name in one for one in every)):
-            values = np.array([np.nan if one[name] is None else one[name] for one in every], dtype=np.float64)
+            values = self._numbers(name, [one[name] for one in every])
             if FIELDS[name].missing or np.isfinite(values).all():
                 columns[name] = values if FIELDS[name].kind == "float" else values.astype(FIELDS[name].kind)
         roots = [row["root"] for row in rows]
@@ -210,12 +229,20 @@ class RowStore:
             meta={"file": str(self.path), "sha256": self._digest(domain)},
         )
 
+    def _numbers(self, name: str, values: list[Any]) -> NDArray[np.float64]:
+        """Return values of a field (n,), in its unit; NaN for None."""
+        try:
+            return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise FileFormatError(f"{name} of a row is no number: {error}", where=str(self.path)) from error
+
     def views(self, domain: str | None = None) -> Catalogue:
         """Return the views as a catalogue with maps, a row each: what a network for maps learns from.
 
-        Columns are those of `galaxies`; what is measured on images is that of each view. Identifiers repeat, and views
-        of one galaxy share its root. Where roots are unknown each galaxy is its own, unless there are several snapshots
-        of a domain: a galaxy at two of them has two identifiers, so ``root`` is None then.
+        Columns are those of `galaxies`; what is measured on images is that of each view, whose number is ``view``.
+        Identifiers repeat, and views of one galaxy share its root. Where roots are unknown each galaxy is its own,
+        unless there are several snapshots of a domain: a galaxy at two of them has two identifiers, so ``root`` is None
+        then.
 
         Parameters
         ----------
@@ -233,6 +260,8 @@ class RowStore:
         place = {name: k for k, name in enumerate(dict.fromkeys(names))}  # the order of `galaxies`
         if self.VIEWS_DIFFER:
             found = self._listed([self.rows[k] for k in rows], domain)
+            view = np.array([self.rows[k]["view"] for k in rows], dtype=np.int64)
+            found = replace(found, columns={**found.columns, "view": view})
         else:
             found = galaxies.select(np.array([place[name] for name in names], dtype=np.int64))
         times = {name[:2] for name in place}

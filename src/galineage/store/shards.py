@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from galineage.atomic import sha256, writing
 from galineage.errors import DataError, FileFormatError
+from galineage.guard import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -131,12 +132,14 @@ def write_shard(
 def read_shard(path: Path) -> Shard | None:
     """Return a shard if it is whole as far as its card and the sizes of its files tell, else None."""
     try:
-        card = json.loads((path / CARD).read_text(encoding="utf-8"))
+        card = parse_json((path / CARD).read_text(encoding="utf-8"))
         rows, skipped, files = card["rows"], card["skipped"], card["files"]
         if card["format"] != FORMAT or not all(isinstance(one, dict) for one in (*rows, *skipped)):
             return None
         shard = Shard(path, tuple(rows), tuple(skipped), dict(files))
         for name in files:
+            if Path(name).name != name:  # of another folder
+                return None
             shard.array(str(name).removesuffix(".npy"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, FileFormatError):
         return None

@@ -176,6 +176,8 @@ def on_image_toys(study: Study, galaxies: int, stars: int = 6000) -> tuple[Study
         for suite in suites.values()
     ]  # fmt: skip
     values["representation"]["images"] = STORE
+    for experiment in values["experiments"]:  # the truth of a toy survey is known: it is tested on too
+        experiment["domains"] = [*experiment["domains"], *({SURVEY} & set(suites.values()) - {*experiment["domains"]})]
     values["warning"] = WARNING
     boxes = tuple(
         Box(suite, "eagle" if suite == "toy-b" else "tng", galaxies, stars, seed)

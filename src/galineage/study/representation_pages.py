@@ -6,6 +6,7 @@ Figures 7, 8 and 12 of Eisert+2026; see `galineage.study.pages`. The representat
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from galineage.models.bundle import load
 from galineage.posterior import Posterior
 from galineage.reporting import Panel
 from galineage.reporting.interactive import write_interactive
+from galineage.store.image_store import ImageStore
+from galineage.store.opening import is_store, open_store
 from galineage.study.choosing import chosen_joint
 from galineage.study.jobs import Job
 
@@ -98,12 +101,13 @@ def make_shift_power(results: Results, options: Mapping[str, Any]) -> list[Panel
 def make_population(results: Results, options: Mapping[str, Any]) -> list[Panel | Grid]:
     """Posterior samples of the ``observed`` domain beside those of the ``simulated`` ones (Figure 12).
 
-    Held-out tests of the experiment's joint model are used where they exist; else the model trained on ``train``
-    predicts the observed galaxies, whose truth then plays no part. ``simulated_truth`` puts the simulations' truth in
-    the place of their posteriors; ``size`` names the column (``r_half`` if left out), ``matched = false`` leaves masses
-    as they are.
+    Simulated galaxies are the held-out ones of the experiment's joint model. Observed ones are all predicted by the
+    model trained on ``train``; of a domain whose truth is learned from, held-out ones are taken too.
+    ``simulated_truth`` puts the simulations' truth in the place of their posteriors; ``size`` names the column
+    (``r_half`` if left out), ``matched = false`` leaves masses as they are.
     """
     target = str(options.get("target", "f_ex"))
+    spec = results.study.experiment(options["experiment"])
     simulated = [
         item
         for item in _tests(results, options, options["simulated"])
@@ -117,7 +121,7 @@ def make_population(results: Results, options: Mapping[str, Any]) -> list[Panel 
     observed = [
         _members(results, options, item, target)
         for item in _tests(results, options, [options["observed"]])
-        if item.train == options.get("train", item.train)
+        if item.train == options.get("train", item.train) and options["observed"] in spec.train_domains
     ]
     found = population.compute(
         observed[0] if observed else _predicted(results, options, target),
@@ -201,7 +205,7 @@ def _shrunk(maps: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _catalogues(results: Results, options: Mapping[str, Any]) -> list[Catalogue]:
-    """Galaxies of each of ``domains`` that have a representation."""
+    """Galaxies of each of ``domains`` that have a representation; with their images, where a page is to show them."""
     names = representation_features(int(options.get("width", 256)))
     found = []
     for domain in options["domains"]:
@@ -213,8 +217,35 @@ def _catalogues(results: Results, options: Mapping[str, Any]) -> list[Catalogue]
                 expected=f"columns {names[0]} to {names[-1]}",
                 advice="let a trained network represent their images first",
             )
-        found.append(catalogue.complete(names))
+        whole = catalogue.complete(names)
+        found.append(_with_images(results, domain, whole) if options.get("interactive") else whole)
     return found
+
+
+def _with_images(results: Results, domain: str, catalogue: Catalogue) -> Catalogue:
+    """Give rows of a table, which name a galaxy and a view, their images, if the domain's store has all of them."""
+    if catalogue.maps is not None or "view" not in catalogue:
+        return catalogue
+    folder = results.study.domain(domain).maps
+    if not folder or not is_store(results.data / folder):
+        return catalogue
+    store = open_store(results.data / folder)
+    known = {row["domain"] for row in store.rows}
+    if not isinstance(store, ImageStore) or domain not in known:
+        return catalogue
+    views = store.views(domain)
+    told = tuple(name for name in ("snapshot", "view") if name in views and name in catalogue)
+    place = {name: row for row, name in enumerate(_names(views, told))}
+    rows = [place.get(name) for name in _names(catalogue, told)]
+    if views.maps is None or None in rows:
+        return catalogue
+    return replace(catalogue, maps=views.maps.select(np.array(rows, dtype=np.int64)))
+
+
+def _names(catalogue: Catalogue, told: Sequence[str]) -> list[tuple[Any, ...]]:
+    """Return identifier and whole numbers ``told`` of each row."""
+    numbers = [np.asarray(catalogue[name], dtype=int).tolist() for name in told]
+    return list(zip(np.asarray(catalogue.ids).astype(str).tolist(), *numbers, strict=True))
 
 
 def _samples(catalogues: Sequence[Catalogue], options: Mapping[str, Any]) -> list[Sample]:

@@ -28,7 +28,7 @@ from galineage.training.loop import fit_estimator
 from galineage.training.map_training import train_on_maps
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -69,13 +69,13 @@ def train(
     catalogue : Catalogue
         Galaxies with features and target, in registry units. Rows in which one is missing are left out.
     features : sequence of str, optional
-        Field names of the inputs. Default: `DEFAULT_FEATURES`; for networks that see maps none beside these.
+        Names of the inputs. Default: `DEFAULT_FEATURES`; for networks that see maps none beside these.
     model : str
         A key of `galineage.models.PRESETS`: ``mdn`` (default), ``flow``, ``pool``, ``paper``, ``spline`` and others;
         ``maps``, ``maps-paper`` or ``maps-code`` for a catalogue of views (`galineage.MapStore.views`).
     target : str or sequence of str
-        Field name of what to infer, or several for the joint models ``cinn`` and ``cinn-published``. A galaxy that
-        never had a major merger stays, with NaN in what a major merger is needed for.
+        What to infer; several for the joint models, ``cinn`` and others. A galaxy that never had a major merger stays,
+        with NaN in what a major merger is needed for.
     members : int, optional
         Networks in the ensemble. Default: 5, or 5 for each subset of ``pool``.
     config : TrainConfig, optional
@@ -91,10 +91,9 @@ def train(
         trained on.
     split : {"root", "row"}
         What stays together when validation galaxies are drawn.
-    folder : Path, optional
-        Where checkpoint and history go; a run found there is continued.
-    progress, label, **options
-        Whether to show a bar on a terminal, the text beside it; settings of the estimator in place of the preset's.
+    folder, progress, label, **options
+        Where checkpoint and history go (a run found there is continued); whether to show a bar on a terminal, the text
+        beside it; settings of the estimator in place of the preset's.
 
     Returns
     -------
@@ -106,29 +105,38 @@ def train(
         For wrong settings, unusable data, and training that cannot go on.
     """
     config = config or recommended_config(model)
+    told: dict[str, Any] = {"weights": weights, "alignment": alignment, "unlabelled": unlabelled, "label": label}
+    told |= {"split": split, "folder": folder, "progress": progress}
     if isinstance(config, MapTrainConfig):
-        told: dict[str, Any] = {"weights": weights, "alignment": alignment, "unlabelled": unlabelled, "label": label}
-        told |= {"split": split, "folder": folder, "progress": progress, "start": start}
+        told["start"] = start
         return train_on_maps(catalogue, features or (), model, target, members, config, options, told)
     if start is not None:
         raise ConfigError(f"model {model!r} sees no images", advice="give it the representation as features")
     features = DEFAULT_FEATURES if features is None else features
     estimator = make_estimator(model, features, target, members=members, seed=config.seed, **options)
+    return _train_on_features(catalogue, estimator, model, config, told)
+
+
+def _train_on_features(
+    catalogue: Catalogue, estimator: Estimator, model: str, config: TrainConfig, given: Mapping[str, Any]
+) -> Bundle:
+    """Train an estimator that sees no maps; ``given`` holds the other arguments of `train`."""
     x = (usable := catalogue.complete(needed_fields(estimator))).features(estimator.features)
     y = np.stack([np.asarray(usable[name], dtype=float) for name in estimator.targets], axis=1)
     result = fit_estimator(
         *(estimator, x, y if len(estimator.targets) > 1 else y[:, 0], config),
-        groups=split_labels(usable, split),
-        weights=weights_of(weights, catalogue, catalogue.has(needed_fields(estimator))),
-        alignment=(penalty := _alignment(estimator, alignment, config.seed)),
-        unlabelled=_unlabelled_features(unlabelled, estimator),
-        folder=folder,
-        progress=progress,
-        label=label or f"train {model}",
+        groups=split_labels(usable, given["split"]),
+        weights=weights_of(given["weights"], catalogue, catalogue.has(needed_fields(estimator))),
+        alignment=(penalty := _alignment(estimator, given["alignment"], config.seed)),
+        unlabelled=_unlabelled_features(given["unlabelled"], estimator),
+        folder=given["folder"],
+        progress=given["progress"],
+        label=given["label"] or f"train {model}",
     )
     shift = fit_shift(x, usable.root, config.seed)
-    card = {"model": model, **learned_from(usable, estimator, shift), **shifted_towards(weights, penalty, unlabelled)}
-    card |= {**result_of({**asdict(config), "split": split}, result), "prior_width": prior_width(estimator, y)}
+    towards = shifted_towards(given["weights"], penalty, given["unlabelled"])
+    card = {"model": model, **learned_from(usable, estimator, shift), **towards}
+    card |= {**result_of({**asdict(config), "split": given["split"]}, result), "prior_width": prior_width(estimator, y)}
     return Bundle(estimator, card, shift)
 
 

@@ -228,18 +228,21 @@ class _Run:
         self._start_member()
 
     def _identity(self, y: Tensor) -> dict[str, Any]:
-        extra, parts = self.extra, {}
+        extra = self.extra
+        parts: dict[str, Any] = {}
         arrays = {
             "first_maps": _first(self.inputs),
             "features": self.inputs.features.cpu().numpy(),
             "targets": y.numpy(),
             "groups": self.groups,
         }
+        if self.estimator.started_from:
+            parts["start"] = self.estimator.started_from
         if extra.weights is not None:
             arrays["weights"] = extra.weights.numpy()
         if extra.unlabelled is not None:
             arrays |= {"first_unlabelled": _first(extra.unlabelled), "there": extra.unlabelled.features.cpu().numpy()}
-            parts = {"alignment": extra.alignment, "unlabelled": len(extra.unlabelled)}
+            parts |= {"alignment": extra.alignment, "unlabelled": len(extra.unlabelled)}
         training = {**self.config.decisive(), "device": self.device.type, "precise": self.precise}
         return identity(self.estimator.settings(), training, arrays, rows=len(self.inputs), **parts)
 

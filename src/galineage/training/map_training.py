@@ -88,7 +88,10 @@ def train_on_maps(
     )
     shift = fit_shift(estimator.likeness(inputs), groups, config.seed)
     card = {"model": model, **learned_from(usable, estimator, shift)}
-    told = result_of({**asdict(config), "split": given["split"]}, result)
+    settings = {**asdict(config), "split": given["split"]}
+    if start is not None:
+        settings["start"] = f"encoder {start.encoder_name} of a representation, {estimator.started_from[:12]}"
+    told = result_of(settings, result)
     told |= shifted_towards(weights, penalty, given["unlabelled"])
     return Bundle(estimator, {**card, **told, "prior_width": prior_width(estimator, y)}, shift)
 
