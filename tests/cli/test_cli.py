@@ -8,7 +8,20 @@ from astropy.table import Table
 
 from galineage.cli import build_parser, main
 
-COMMANDS = ["demo", "toy", "run", "train", "predict", "evaluate", "calibrate", "report", "inspect"]
+COMMANDS = [
+    "demo",
+    "toy",
+    "images",
+    "contrast",
+    "represent",
+    "run",
+    "train",
+    "predict",
+    "evaluate",
+    "calibrate",
+    "report",
+    "inspect",
+]
 
 
 @pytest.fixture(scope="module")

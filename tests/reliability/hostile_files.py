@@ -785,6 +785,160 @@ def bundle_with_conformal_intervals_of_text(folder):
     return good_bundle(folder, conformal={"kind": ["x"], "levels": [5], "corrections": "abc", "support": [1]})
 
 
+# --- representations ----------------------------------------------------------------------------------------------
+
+
+def representation(folder, weights=None, name="weights-0.safetensors", description=None, card=None, **settings):
+    """A saved representation with a right checksum and whatever else is asked for."""
+    out = folder / "representation"
+    out.mkdir()
+    content = one_tensor(1) if weights is None else weights
+    put(out / "weights-0.safetensors", content)
+    found = {
+        "format": 1,
+        "settings": {"channels": ["g", "r", "i"], "pixels": 16, "widths": [8, 8], "projection": 8, **settings},
+        "weights": {"file": name, "sha256": hashlib.sha256(content).hexdigest()},
+        "card": {} if card is None else card,
+    }
+    put(out / "representation.json", json.dumps(found) if description is None else description)
+    return out
+
+
+def good_weights():
+    """Weights that fit what `representation` describes."""
+    from safetensors.torch import save
+
+    from galineage.models.contrastive import ContrastiveNetwork
+
+    return save(ContrastiveNetwork(("g", "r", "i"), 16, widths=(8, 8), projection=8).state_dict())
+
+
+@item("representation")
+def representation_with_a_pickle_for_weights(folder):
+    return representation(folder, weights=pickle.dumps(Canary(folder)))
+
+
+@item("representation")
+def representation_with_a_named_pipe(folder):
+    out = representation(folder)
+    (out / "representation.json").unlink()
+    os.mkfifo(out / "representation.json")
+    return out
+
+
+@item("representation")
+def representation_of_deep_brackets(folder):
+    return representation(folder, description='{"format": 1, "card": ' + "[" * 500_000)
+
+
+@item("representation")
+def representation_with_a_long_number(folder):
+    return representation(folder, description='{"format": ' + "1" * 500_000 + "}")
+
+
+@item("representation")
+def representation_that_is_a_list(folder):
+    return representation(folder, description="[1, 2]")
+
+
+@item("representation")
+def representation_whose_weights_lie_elsewhere(folder):
+    put(folder / "other.safetensors", "secret")
+    return representation(folder, name="../other.safetensors")
+
+
+@item("representation")
+def representation_whose_weights_have_no_name(folder):
+    return representation(folder, name="..\0")
+
+
+@item("representation")
+def representation_of_a_giant_header(folder):
+    return representation(folder, weights=safetensors({}, length=2**60))
+
+
+@item("representation")
+def representation_of_a_giant_tensor(folder):
+    header = {"a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}
+    return representation(folder, weights=safetensors(header, bytes(8)))
+
+
+@item("representation")
+def representation_of_a_hole(folder):
+    out = representation(folder)
+    with (out / "weights-0.safetensors").open("wb") as stream:
+        stream.truncate(3_900_000_000)
+    return out
+
+
+@item("representation")
+def representation_of_wide_stages(folder):
+    return representation(folder, widths=[1024] * 50)
+
+
+@item("representation")
+def representation_of_many_stages(folder):
+    return representation(folder, weights=one_tensor(10**6), widths=[8] * 500_000)
+
+
+@item("representation")
+def representation_of_many_stages_of_huge_images(folder):
+    return representation(folder, weights=one_tensor(10**6), widths=[1024] * 13, pixels=2**16)
+
+
+@item("representation")
+def representation_of_many_residual_stages(folder):
+    return representation(folder, weights=one_tensor(10**6), encoder="resnet18", widths=[2048] * 4, pixels=64)
+
+
+@item("representation")
+def representation_of_a_giant_projection(folder):
+    return representation(folder, projection=10**10)
+
+
+@item("representation")
+def representation_of_many_bands(folder):
+    return representation(folder, channels=[f"b{number}" for number in range(100_000)])
+
+
+@item("representation")
+def representation_with_an_encoder_that_grows_with_the_image(folder):
+    return representation(folder, weights=one_tensor(10**6), encoder="table-a2", pixels=16_384, widths=[])
+
+
+@item("representation")
+def representation_with_an_unknown_encoder(folder):
+    return representation(folder, weights=good_weights(), encoder="os.system")
+
+
+@item("representation")
+def representation_with_text_for_numbers(folder):
+    return representation(folder, weights=good_weights(), pixels="16", projection="8")
+
+
+@item("representation")
+def representation_with_text_for_widths(folder):
+    return representation(folder, weights=good_weights(), widths=["eight", "8"])
+
+
+@item("representation")
+def representation_with_a_list_for_a_recipe(folder):
+    return representation(folder, weights=good_weights(), recipe=[1, 2, 3])
+
+
+@item("representation")
+def representation_with_text_for_a_card(folder):
+    return representation(folder, weights=good_weights(), card="a card")
+
+
+@item("representation")
+def representation_with_settings_of_its_own(folder):
+    return representation(folder, weights=good_weights(), device="cuda", hook="os.system")
+
+
+# --- checkpoints --------------------------------------------------------------------------------------------------
+
+
 @item("checkpoint")
 def checkpoint_of_deep_brackets(folder):
     header = {"__metadata__": {"galineage": "[" * 200_000, "sha256": "0"}}

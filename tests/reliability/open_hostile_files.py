@@ -28,6 +28,7 @@ import galineage.cli.commands  # noqa: E402
 import galineage.cli.inspection  # noqa: E402
 import galineage.images  # noqa: E402
 import galineage.models.bundle  # noqa: E402
+import galineage.models.representation_files  # noqa: E402
 import galineage.prediction  # noqa: E402
 import galineage.sources.images  # noqa: E402
 import galineage.store.opening  # noqa: E402
@@ -68,6 +69,11 @@ def ways(opened_as, path, harmless):
             ),
             "inspect": lambda: ["inspect", str(path)],
             "predict": lambda: ["predict", str(path), *arguments],
+        }
+    if opened_as == "representation":
+        return {
+            "load_representation": lambda: galineage.models.representation_files.load_representation(path),
+            "inspect": lambda: ["inspect", str(path)],
         }
     if opened_as == "image":
         said = {"bands": ("r",), "zero_point": 22.5, "pixel_scale": 0.2}

@@ -40,7 +40,7 @@ def wrong(row):
     return found
 
 
-KINDS = "bundles, images, stores, mappings, studies, runs and checkpoints"
+KINDS = "bundles, representations, images, stores, mappings, studies, runs and checkpoints"
 
 
 @pytest.mark.parametrize("names", [TABLES, OTHERS], ids=["tables", "bundles and settings"])
@@ -75,6 +75,7 @@ def test_the_corpus_has_what_a_stranger_could_send():
         "checkpoint",
         "image",
         "store",
+        "representation",
     }
 
 

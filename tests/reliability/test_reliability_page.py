@@ -14,6 +14,7 @@ import test_faulty_stars
 import test_killed_runs
 import test_leakage
 import test_old_bundles
+import test_old_representations
 import test_prepare
 import test_wrong_units
 from hostile_files import ITEMS
@@ -68,6 +69,7 @@ def test_every_fault_of_the_list_has_a_row_and_every_row_a_test():
         ("test_detectors", "1000 data sets"),
         ("test_determinism", f"{len(TABLES)} presets"),
         ("test_old_bundles", f"{len(test_old_bundles.BUNDLES)} bundles of {test_old_bundles.FORMAT} formats"),
+        ("test_old_representations", f"{len(test_old_representations.FOLDERS)} representations of 1 format"),
     ],
 )
 def test_the_counts_are_those_of_the_tests(test, number):

@@ -38,7 +38,7 @@ class Stub:
 
     def __init__(self, out):
         self.out = out
-        self.study = SimpleNamespace(seed=0, experiment=lambda name: SimpleNamespace(train_domains=("a",)))
+        self.study = SimpleNamespace(seed=0, experiment=lambda name: SimpleNamespace(train_domains=("a", "c")))
         self.catalogues = {
             "a": catalogue("a"),
             "b": catalogue("b", seed=1),

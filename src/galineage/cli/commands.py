@@ -399,7 +399,9 @@ def _read(
     source = open_source(options.table, options.mapping)
     catalogue = source.read(options.rows, only=only, keep_missing=keep_missing)
     count = len(catalogue.skipped)
-    print(f"{len(catalogue)} galaxies from {options.table}" + (f", {count} rows skipped" if count else ""), flush=True)
+    galaxies = len(set(zip(catalogue.domain.tolist(), catalogue.ids.tolist(), strict=True)))
+    rows = f"{len(catalogue)} views of {galaxies}" if "view" in catalogue else f"{len(catalogue)}"
+    print(f"{rows} galaxies from {options.table}" + (f", {count} rows skipped" if count else ""), flush=True)
     return catalogue
 
 

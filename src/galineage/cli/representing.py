@@ -138,10 +138,8 @@ def _draw_map(options: Namespace, names: Sequence[str], found: Sequence[Catalogu
 
 
 def is_representation(path: str | Path) -> bool:
-    """Tell whether a folder looks like a saved representation."""
-    from galineage.models.representation_files import DESCRIPTION
-
-    return (Path(path) / DESCRIPTION).exists()
+    """Tell whether a folder looks like a saved representation, without loading what reads it (seconds, for torch)."""
+    return (Path(path) / "representation.json").exists()
 
 
 def describe_representation(path: str | Path) -> str:

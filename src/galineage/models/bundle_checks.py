@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["check_card", "check_header", "check_settings"]
 
 _MOST_HEADER_BYTES = 500_000
+_MOST_FEATURES = 2000
 _MOST_ITEMS = 256
 _MOST_NUMBER = 10**6
 
@@ -56,7 +57,8 @@ def check_settings(settings: dict[str, Any], folder: Path) -> None:
     """
     for name, value in settings.items():
         items = list(value) if isinstance(value, list | tuple) else [value]
-        if len(items) > _MOST_ITEMS:
+        # a representation is hundreds of features
+        if len(items) > (_MOST_FEATURES if name == "features" else _MOST_ITEMS):
             raise BundleError(f"the setting {name!r} has {len(items):,} items", where=str(folder), expected="a network")
         for item in items:
             if isinstance(item, dict):

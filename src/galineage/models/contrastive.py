@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["ContrastiveNetwork"]
 
 _BATCH = 256
+_ENCODERS = ("representation", "resnet18")
 
 
 class ContrastiveNetwork(nn.Module):
@@ -74,11 +75,13 @@ class ContrastiveNetwork(nn.Module):
         self.recipe, self.seed, self.normalise = dict(recipe or {}), int(seed), bool(normalise)
         if not self.channels or len(set(self.channels)) < len(self.channels):
             raise ConfigError(f"bands are {self.channels}", expected="one or more, each once")
+        if encoder not in _ENCODERS:  # before it is built: others grow with the image
+            raise ConfigError(f"encoder {encoder!r} ends in no representation", expected=", ".join(_ENCODERS))
         generator = torch.Generator().manual_seed(self.seed)
         with torch.random.fork_rng(devices=[]):  # layers draw weights of their own first, which are replaced
             made = make_encoder(encoder, len(self.channels), pixels, 0.0, self.widths)
             if not isinstance(made, RepresentationEncoder):
-                raise ConfigError(f"encoder {encoder!r} ends in no representation", expected="representation, resnet18")
+                raise ConfigError(f"encoder {encoder!r} ends in no representation", expected=", ".join(_ENCODERS))
             self.encoder = made
             self.head = nn.Sequential(*dense_layers(made.width, projection, 2, normalise=self.normalise))
         made.reset(generator, 0)

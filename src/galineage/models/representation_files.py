@@ -21,12 +21,10 @@ from galineage.models.tensor_files import read_tensors, write_tensors
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["DESCRIPTION", "load_representation", "representation_text", "save_representation"]
+__all__ = ["load_representation", "representation_text", "save_representation"]
 
 FORMAT = 1
-DESCRIPTION = "representation.json"
-"""File by which a saved representation is known."""
-
+_DESCRIPTION = "representation.json"
 _MOST_BYTES = 2_000_000
 
 
@@ -57,7 +55,7 @@ def save_representation(network: ContrastiveNetwork, folder: str | Path, card: M
         If the disk refuses.
     """
     folder = Path(folder)
-    others = folder.is_dir() and not (folder / DESCRIPTION).exists() and (folder / "bundle.json").exists()
+    others = folder.is_dir() and not (folder / _DESCRIPTION).exists() and (folder / "bundle.json").exists()
     if others or (folder.exists() and not folder.is_dir()):
         raise BundleError("there is something else at this place", where=str(folder), advice="choose a new folder")
     card = dict(card or {})
@@ -68,7 +66,7 @@ def save_representation(network: ContrastiveNetwork, folder: str | Path, card: M
     entry = write_tensors(folder, "weights", network.state_dict())
     write_text(folder / "README.md", representation_text(network, card))
     write_json(
-        folder / DESCRIPTION,
+        folder / _DESCRIPTION,
         {
             "format": FORMAT,
             "galineage": __version__,
@@ -99,7 +97,7 @@ def load_representation(folder: str | Path) -> tuple[ContrastiveNetwork, dict[st
         If it is no representation, is damaged, or was written by a newer format.
     """
     folder = Path(folder)
-    path = folder / DESCRIPTION
+    path = folder / _DESCRIPTION
     try:
         known = parse_json(read_text(path, _MOST_BYTES))
         number, settings, entry = known["format"], dict(known["settings"]), dict(known["weights"])
@@ -133,9 +131,10 @@ def load_representation(folder: str | Path) -> tuple[ContrastiveNetwork, dict[st
 
 def _asked(settings: Mapping[str, Any]) -> int:
     """Count roughly the weights that settings ask for, without building anything."""
-    widths = [int(width) for width in settings.get("widths") or (32, 64, 128)]
-    wide = max([int(settings.get("projection", 1)), len(settings["channels"]), *widths])
-    return wide**2
+    own = (64, 128, 256, 512) if settings.get("encoder") == "resnet18" else (32, 64, 128)
+    widths = [abs(int(width)) for width in settings.get("widths") or own]
+    stages = 36 * sum(width**2 for width in widths)  # two blocks of two convolutions of 3 x 3
+    return stages + 49 * len(settings["channels"]) * widths[0] + int(settings.get("projection", 1)) ** 2
 
 
 def representation_text(network: ContrastiveNetwork, card: Mapping[str, Any]) -> str:

@@ -89,8 +89,8 @@ class TableSource:
         filter : str, optional
             Name of a row filter; None takes the mapping's default.
         only : iterable of str, optional
-            Read and check only these fields, besides identifiers, snapshots and roots; the file need not have the
-            columns of others. A field that the mapping does not have is not in the catalogue. None: every field.
+            Read and check only these fields, besides identifiers, snapshots, views and roots; the file need not have
+            the columns of others. A field that the mapping does not have is not in the catalogue. None: every field.
         keep_missing : bool
             Keep a value that is missing (NaN, empty or masked) as NaN instead of skipping its row. Impossible and
             infinite values, and rows without an identifier, are skipped all the same.
@@ -102,7 +102,7 @@ class TableSource:
             registry gives it a meaning, or with ``keep_missing`` (a column of int64 or bool with a missing value is
             float64 then); ``ids`` untouched; ``root`` as ``domain:id``, or None if unknown or if the
             filter mixes snapshots of galaxies that are only known by their id in one snapshot; skipped rows with
-            reasons. Of rows with the same id and snapshot the first is kept.
+            reasons. Of rows with the same id, snapshot and view the first is kept.
 
         Raises
         ------
@@ -115,6 +115,8 @@ class TableSource:
         """
         mapping, only = self.mapping, None if only is None else set(only)
         chosen, fields = mapping.filter(filter), mapping.chosen(only)
+        # as the snapshot: without it views of one galaxy would be taken for the same row again and again
+        fields = {**fields, **{name: spec for name, spec in mapping.columns.items() if name == "view"}}
         raw = self._raw(mapping.needed(chosen.name, fields), fields)
         rows = self._rows(raw, chosen)
         ids = _identifiers(raw.columns[mapping.id])

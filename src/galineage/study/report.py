@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from galineage import __version__
-from galineage.errors import ConfigError
+from galineage.errors import ConfigError, DataError
 from galineage.evaluation import DIAGNOSTICS, JOINT_DIAGNOSTICS, Scores, accuracy
 from galineage.evaluation.assess import Evaluation
 from galineage.fields import FIELDS
@@ -110,11 +110,10 @@ def build_report(study: Study, data: str | Path, out: str | Path, *, say: Callab
     results = Results(study, Path(data), Path(out))
     sections = []
     for title, lead in study.sections:
-        items: list[Panel | Grid] = []
-        for entry in study.figures:
-            if entry.section == title:
-                items += KINDS[entry.kind](results, entry.options)
-        sections.append(Section(title, lead, tuple(items)))
+        items, missing = _items(results, title)
+        for line in missing:
+            say(line)
+        sections.append(Section(title, "\n\n".join([lead, *missing]).strip(), tuple(items)))
     say("drawing the report")
     page = write_report(
         Path(out),
@@ -130,6 +129,21 @@ def build_report(study: Study, data: str | Path, out: str | Path, *, say: Callab
         _finish_bundles(results, experiment.name, tests)
     _write_skips(results)
     return page
+
+
+def _items(results: Results, section: str) -> tuple[list[Panel | Grid], list[str]]:
+    """Make the figures and tables of a section; a figure whose galaxies do not suffice is a sentence instead."""
+    items: list[Panel | Grid] = []
+    missing = []
+    for entry in results.study.figures:
+        if entry.section != section:
+            continue
+        try:
+            items += KINDS[entry.kind](results, entry.options)
+        except DataError as error:
+            name = entry.options.get("title") or entry.options.get("name")
+            missing.append(f"Not drawn: {name} ({error.what}).")
+    return items, missing
 
 
 def report(
