@@ -294,6 +294,11 @@ def _representation(number: int) -> Field:
     return Field(f"rep_{number:03d}", "", -1e9, 1e9, meaning, rf"\mathrm{{rep}}_{{{number}}}")
 
 
+def is_representation(name: str) -> bool:
+    """Tell whether a field is a coordinate of a representation of images."""
+    return _REPRESENTATION.fullmatch(name) is not None
+
+
 def known_field(name: str) -> Field | None:
     """Return the field called ``name``, or None if there is none."""
     try:
@@ -348,6 +353,23 @@ def expanded_features(names: Iterable[str]) -> tuple[str, ...]:
             raise ConfigError(f"{name!r} names no representation", expected="representation, or representation:N")
         found += representation_features(int(width or 256))
     return tuple(found)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return field names as text, those of a representation as one.
+
+    Examples
+    --------
+    >>> listed(["mstar", "rep_000", "rep_001", "rep_002"])
+    'mstar, rep_000 to rep_002'
+    """
+    chosen = list(names)
+    ours = [name for name in chosen if is_representation(name)]
+    if len(ours) > 1:
+        place = chosen.index(ours[0])
+        chosen = [name for name in chosen if name not in set(ours)]
+        chosen.insert(place, f"{ours[0]} to {ours[-1]}")
+    return ", ".join(chosen)
 
 
 def with_ingredients(names: Iterable[str]) -> tuple[str, ...]:

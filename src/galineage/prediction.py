@@ -11,7 +11,7 @@ import torch
 from galineage import __version__
 from galineage.calibration import RecalibratedPosterior
 from galineage.errors import DataError
-from galineage.fields import MERGER_TARGETS, field, to_feature
+from galineage.fields import MERGER_TARGETS, field, is_representation, listed, to_feature
 from galineage.joint_posterior import summarise_joint
 from galineage.posterior import Posterior
 from galineage.progress import bar
@@ -176,7 +176,7 @@ def predict(bundle: Bundle, catalogue: Catalogue, *, progress: bool = False) -> 
         raise DataError(
             "no galaxy has all the inputs of the model",
             where=str(catalogue.meta.get("file", "in memory")),
-            expected="finite " + ", ".join(estimator.features) if estimator.features else "maps of every channel seen",
+            expected=f"finite {listed(estimator.features)}" if estimator.features else "maps of every channel seen",
         )
     inputs = estimator.inputs(catalogue.select(usable)) if estimator.sees_maps else x[usable]
     columns, never, intervals = _summaries(bundle, inputs, progress)
@@ -257,7 +257,8 @@ def _flags(
     flags = np.where(usable, 0, 1).astype(np.int32)
     ranges = bundle.card.get("ranges", {})
     for column, name in enumerate(bundle.estimator.features):
-        if name in ranges:
+        # of hundreds of coordinates some is beyond for nearly every galaxy: the shift score sees them together
+        if name in ranges and not is_representation(name):
             mark, value = ranges[name], x[:, column]
             flags[(value < mark["p01"]) | (value > mark["p99"])] |= 2
             flags[(value < mark["min"]) | (value > mark["max"])] |= 4

@@ -81,6 +81,8 @@ def _hexagons(result: Population, figure: Figure | SubFigure, ax: Axes) -> None:
     share = np.clip((std - _SMALL) / (_LARGE - _SMALL), 0, 1)
     size = _DOTS[0] + (_DOTS[1] - _DOTS[0]) * share
     low, high = feature_range(result.target)
+    # most galaxies lie near one end of the range
+    high = min(high, max(low + 0.2 * (high - low), float(np.nanmax(mode, initial=low))))
     shown = ax.scatter(cells.x, cells.y, c=mode, s=size**2, marker="h", cmap=SEQUENTIAL, vmin=low, vmax=high, lw=0)
     figure.colorbar(shown, ax=ax, label=axis_label(result.target, "median mode of"), pad=0.01)
     for value in (_SMALL, 0.5 * (_SMALL + _LARGE), _LARGE):

@@ -302,7 +302,7 @@ def draw(result: Power, figure: Figure | SubFigure | None = None) -> list[Axes]:
         ax.set_xticks([], minor=True)
         ax.set_xlabel(text)
     axes[0].set_ylabel(f"Flagged as unlike {result.domain} [%]")
-    axes[1].legend(loc="upper left")
+    axes[0].legend(loc="upper left")
     return axes
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from galineage.errors import ConfigError, DataError
-from galineage.fields import check_features, field
+from galineage.fields import check_features, field, listed
 from galineage.models.trees import TreeTables
 
 if TYPE_CHECKING:
@@ -251,7 +251,7 @@ class Estimator(nn.Module, ABC):
         if context.dim() < 2 or context.shape[-1] != len(self.features):
             raise DataError(
                 f"features of shape {tuple(context.shape)} were given",
-                expected=f"(galaxies, {len(self.features)}): " + ", ".join(self.features),
+                expected=f"(galaxies, {len(self.features)}): {listed(self.features)}",
             )
 
     def scaled(self, context: Tensor) -> Tensor:

@@ -178,7 +178,8 @@ def on_image_toys(study: Study, galaxies: int, stars: int = 6000) -> tuple[Study
     values["representation"]["images"] = STORE
     for experiment in values["experiments"]:  # the truth of a toy survey is known: it is tested on too
         experiment["domains"] = [*experiment["domains"], *({SURVEY} & set(suites.values()) - {*experiment["domains"]})]
-    values["warning"] = WARNING
+    told = ", ".join(f"{suite} in that of {name}" for name, suite in suites.items())
+    values["warning"] = f"{WARNING} Here {told}."
     boxes = tuple(
         Box(suite, "eagle" if suite == "toy-b" else "tng", galaxies, stars, seed)
         for seed, suite in enumerate((suite for suite in suites.values() if suite != SURVEY), 1)

@@ -9,7 +9,7 @@ from galineage import __version__
 from galineage.errors import ConfigError, DataError
 from galineage.evaluation import DIAGNOSTICS, JOINT_DIAGNOSTICS, Scores, accuracy
 from galineage.evaluation.assess import Evaluation
-from galineage.fields import FIELDS
+from galineage.fields import FIELDS, listed
 from galineage.guard import parse_json, read_text
 from galineage.models import ESTIMATORS, PRESETS, DirectEstimator
 from galineage.models.bundle import load, save
@@ -260,7 +260,7 @@ def _facts(results: Results) -> dict[str, str]:
             for name, (usable, missing) in results.usable(experiment.name).items()
         ]
         facts[f"experiment {experiment.name}"] = (
-            f"{experiment.title}: inputs {', '.join(experiment.features) or 'maps'}; targets "
+            f"{experiment.title}: inputs {listed(experiment.features) or 'maps'}; targets "
             f"{', '.join(study.targets(experiment))}; {', '.join(counts)} have all that is needed; models "
             + ", ".join(_count(model) for model in experiment.models)
             + f"; split by {experiment.split}, "

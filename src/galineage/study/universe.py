@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["LEAST_MASS", "Box", "make_universe", "on_toys", "write_and_open"]
 
 WARNING = (
-    "This is a toy universe in the place of the two simulations: it shows the machinery, not the Universe. What "
+    "This is a toy universe in the place of simulations: it shows the machinery, not the Universe. What "
     "transfers between its suites was built into them."
 )
 
