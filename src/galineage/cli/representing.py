@@ -200,13 +200,13 @@ def _held_out(
     every: dict[str, Catalogue], fraction: float, seed: int
 ) -> tuple[dict[str, Catalogue], dict[str, Catalogue]]:
     """Split the views of each domain, roots whole, into those to learn from and those to leave out."""
-    from galineage.store.splits import held_out_groups, split_labels
+    from galineage.store.splits import held_out_by_name
 
     if not 0 <= fraction < 1:
         raise ConfigError(f"--hold-out is {fraction:g}", expected="0 up to, not including, 1")
     if not fraction:
         return every, {}
-    out = {name: held_out_groups(split_labels(views), fraction, seed) for name, views in every.items()}
+    out = {name: held_out_by_name(views, fraction, seed) for name, views in every.items()}
     return (
         {name: views.select(~out[name]) for name, views in every.items()},
         {name: views.select(out[name]) for name, views in every.items()},

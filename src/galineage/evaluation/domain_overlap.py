@@ -159,7 +159,7 @@ def compute(
     samples = check_samples(samples, 2 * FEWEST)
     rows = [item.one_each(seed + i, most) for i, item in enumerate(samples)]
     values = together([item.values[mine] for item, mine in zip(samples, rows, strict=True)])
-    settings: dict[str, Any] = {"k": k, "published": published, "splits": splits}
+    settings: dict[str, Any] = {"k": k, "published": published, "splits": splits, "scaled": True}
     found: dict[tuple[str, str], Against] = {}
     for i, one in enumerate(samples):
         own = _scored(values[i], None, settings, seed + i)
@@ -184,7 +184,7 @@ def _scored(values: Array, other: Array | None, settings: dict[str, Any], seed: 
     The fraction of halves is the mean over several halvings, the scores are those of the first.
     """
     if other is not None:
-        scored = set_score(*together([values, other]), **settings, seed=seed)
+        scored = set_score(values, other, **settings, seed=seed)
         return Against(scored.rows, scored.scores, _counted(scored.scores, scored.fraction), scored.factor)
     found = []
     fewer = {**settings, "splits": -(-settings["splits"] // _HALVINGS)}
@@ -192,7 +192,7 @@ def _scored(values: Array, other: Array | None, settings: dict[str, Any], seed: 
         order = np.random.default_rng((seed, turn)).permutation(len(values))
         halves = order[: len(order) // 2], order[len(order) // 2 :]
         for one, two in (halves, halves[::-1]):
-            scored = set_score(*together([values[one], values[two]]), **fewer, seed=seed + turn)
+            scored = set_score(values[one], values[two], **fewer, seed=seed + turn)
             found.append((one[scored.rows], scored.scores, scored.factor))
     rows, scores = (np.concatenate([item[k] for item in found[:2]]) for k in (0, 1))
     fraction = float(np.mean([(item[1] > 1).mean() for item in found]))

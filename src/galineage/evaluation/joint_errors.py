@@ -118,7 +118,11 @@ def compute(scores: Sequence[Scores] | Scores, *, n_boot: int = N_BOOT, seed: in
         ]
         columns = np.concatenate([columns, np.stack(inside)])
         replicates = bootstrap(
-            lambda *parts, limit=close: _statistics(np.stack(parts), limit), *columns, n_boot=n_boot, seed=seed
+            lambda *parts, limit=close: _statistics(np.stack(parts), limit),
+            *columns,
+            n_boot=n_boot,
+            seed=seed,
+            galaxies=item.ids,
         )  # type: ignore[misc]
         values[:, i], errors[:, i] = _statistics(columns, close), spread(replicates, len(item))
     return TargetErrors(

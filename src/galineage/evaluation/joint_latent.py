@@ -122,7 +122,10 @@ def compute(scores: JointScores, *, n_boot: int = N_BOOT, seed: int = 0) -> Late
         values, n[i] = z[known, :, i], int(known.sum())
         curves.append(_curve(special.ndtr(values), level))
         rows = np.arange(n[i]).astype(float)
-        errors = spread(bootstrap(lambda r, v=values: _moments(v[r.astype(int)]), rows, n_boot=n_boot, seed=seed), n[i])  # type: ignore[misc]
+        replicates = bootstrap(
+            lambda r, v=values: _moments(v[r.astype(int)]), rows, n_boot=n_boot, seed=seed, galaxies=scores.ids[known]
+        )  # type: ignore[misc]
+        errors = spread(replicates, n[i])
         moments[:2, i], moments[2:, i] = _moments(values[None])[0], errors
     full = z[whole]
     curves.append(_curve(special.chdtr(size, (full**2).sum(axis=2)), level))
@@ -131,7 +134,11 @@ def compute(scores: JointScores, *, n_boot: int = N_BOOT, seed: int = 0) -> Late
     a, b = np.unravel_index(int(away.argmax()), away.shape)
     rows = np.arange(len(full)).astype(float)
     replicates = bootstrap(
-        lambda r: _cross(full[r.astype(int)][..., a], full[r.astype(int)][..., b]), rows, n_boot=n_boot, seed=seed
+        lambda r: _cross(full[r.astype(int)][..., a], full[r.astype(int)][..., b]),
+        rows,
+        n_boot=n_boot,
+        seed=seed,
+        galaxies=scores.ids[whole],
     )
     low, high = simultaneous_band(len(full), level)
     return Latent(

@@ -144,7 +144,7 @@ def compute(scores: JointScores, *, bins: int = 8, n_boot: int = N_BOOT, seed: i
         slope_error=slope_error,
         brier=brier,
         skill=float(_skill(p, never)),
-        skill_error=float(spread(bootstrap(_skill, p, never, n_boot=n_boot, seed=seed), len(p))),
+        skill_error=float(spread(bootstrap(_skill, p, never, n_boot=n_boot, seed=seed, galaxies=scores.ids), len(p))),
         total=len(p),
         model=scores.model,
         label=scores.label,

@@ -133,7 +133,8 @@ def compute(
         inside = which == i
         true, drawn = truth[inside & both], draws[inside]
         values["truth"][i] = _spearman(true[None, :, 0], true[None, :, 1])[0]
-        replicates = bootstrap(_spearman, true[:, 0], true[:, 1], n_boot=n_boot, seed=seed + int(i))
+        whose = scores.ids[inside & both]
+        replicates = bootstrap(_spearman, true[:, 0], true[:, 1], n_boot=n_boot, seed=seed + int(i), galaxies=whose)
         errors["truth"][i] = spread(replicates, len(true))
         other = drawn[:, rng.permutation(drawn.shape[1]), 1]
         for name, pair in (("joint", (drawn[..., 0], drawn[..., 1])), ("apart", (drawn[..., 0], other))):

@@ -54,6 +54,8 @@ class Members:
         Mode and standard deviation of each posterior, as ``draws``.
     truth : array (n,), optional
         True values, as ``draws``, where known.
+    galaxies : array (n,), optional
+        Whose row each is: views of one galaxy are one where errors and galaxies are counted. Default: each its own.
     """
 
     name: str
@@ -63,10 +65,13 @@ class Members:
     mode: Array
     std: Array
     truth: Array | None = None
+    galaxies: NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.mstar)
-        shapes = {name: np.shape(getattr(self, name)) for name in ("mstar", "size", "mode", "std")}
+        if self.galaxies is None:
+            object.__setattr__(self, "galaxies", np.arange(n).astype(str))
+        shapes = {name: np.shape(getattr(self, name)) for name in ("mstar", "size", "mode", "std", "galaxies")}
         if self.truth is not None:
             shapes["truth"] = np.shape(self.truth)
         wrong = [name for name, shape in shapes.items() if shape != (n,)]
@@ -85,8 +90,13 @@ class Members:
             raise DataError("a galaxy has no posterior draw", where=self.name, advice="leave such galaxies out")
 
     def __len__(self) -> int:
-        """Return the number of galaxies."""
+        """Return the number of rows."""
         return len(self.mstar)
+
+    @property
+    def count(self) -> int:
+        """Number of galaxies, each with all of its views."""
+        return len(np.unique(np.asarray(self.galaxies)))
 
     def select(self, rows: NDArray[np.int64]) -> Members:
         """Return some rows (m,)."""
@@ -94,7 +104,7 @@ class Members:
         return Members(self.name, **parts, truth=None if self.truth is None else np.asarray(self.truth)[rows])
 
 
-_COLUMNS = ("draws", "mstar", "size", "mode", "std")
+_COLUMNS = ("draws", "mstar", "size", "mode", "std", "galaxies")
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,7 +254,7 @@ def compute(
     return Population(
         tracks=MappingProxyType(tracks),
         names=(observed.name, simulated.name),
-        numbers=MappingProxyType({item.name: len(item) for item in both}),
+        numbers=MappingProxyType({item.name: item.count for item in both}),
         offset=_offset(tracks[observed.name, "mstar"], tracks[simulated.name, "mstar"]),
         at_fixed_mass=MappingProxyType({item.name: _correlation(item, edges, n_boot, seed) for item in both}),
         hexagons=hexagons(x, y, {"mode": observed.mode, "std": observed.std}),
@@ -273,18 +283,29 @@ def _track(x: Array, item: Members, edges: Array, limits: tuple[float, float], n
         counts = counts / defined.sum(axis=1, keepdims=True)
         histogram[i] = counts.mean(axis=0)
         values[:, i] = _quantiles(histogram[i][None], limits)[0]
-        times = np.random.default_rng((seed, int(i))).multinomial(
-            len(rows), np.full(len(rows), 1 / len(rows)), size=n_boot
-        )
-        errors[:, i] = _quantiles(times @ counts / len(rows), limits).std(axis=0, ddof=1)
+        whose = np.asarray(item.galaxies)[rows]
+        errors[:, i] = _quantiles(_resampled(counts, whose, n_boot, (seed, int(i))), limits).std(axis=0, ddof=1)
         if item.truth is not None:
             known = np.asarray(item.truth, dtype=float)[rows]
-            known = known[np.isfinite(known)]
+            there = np.isfinite(known)
+            known, mine = known[there], whose[there]
             if len(known) >= MIN_COUNT:
                 truth[i] = np.median(known)
-                resampled = bootstrap(lambda part: np.median(part, axis=-1), known, n_boot=n_boot, seed=seed)
+                resampled = bootstrap(
+                    lambda part: np.median(part, axis=-1), known, n_boot=n_boot, seed=seed, galaxies=mine
+                )
                 truth_error[i] = spread(resampled, len(known))
     return Track(edges, middle, n, values, errors, truth, truth_error, histogram)
+
+
+def _resampled(counts: Array, whose: NDArray[Any], n_boot: int, seed: tuple[int, int]) -> Array:
+    """Mean histograms (n_boot, cells) of galaxies drawn with replacement, each with all of its rows."""
+    _, label = np.unique(whose, return_inverse=True)
+    total = np.zeros((int(label.max()) + 1, counts.shape[1]))
+    np.add.at(total, label, counts)
+    size = np.bincount(label).astype(float)
+    times = np.random.default_rng(seed).multinomial(len(size), np.full(len(size), 1 / len(size)), size=n_boot)
+    return np.asarray(times @ total / (times @ size)[:, None])
 
 
 def _quantiles(histogram: Array, limits: tuple[float, float]) -> Array:
@@ -323,7 +344,8 @@ def _correlation(item: Members, edges: Array, n_boot: int, seed: int) -> tuple[f
             used |= mine
     if used.sum() < MIN_COUNT:
         return float("nan"), float("nan")
-    replicates = bootstrap(_pearson, *pair[:, used], n_boot=n_boot, seed=seed)
+    whose = np.asarray(item.galaxies)[used]
+    replicates = bootstrap(_pearson, *pair[:, used], n_boot=n_boot, seed=seed, galaxies=whose)
     return float(_pearson(*pair[:, used])), float(spread(replicates, int(used.sum())))
 
 

@@ -92,9 +92,11 @@ def compute(scores: Scores, *, prior: Array | None = None, n_boot: int = N_BOOT,
             advice="test on more galaxies, or give the truths of the training set as prior",
         )
     if prior is None:
-        replicates = bootstrap(_ratio, scores.std, scores.truth, n_boot=n_boot, seed=seed)
+        replicates = bootstrap(_ratio, scores.std, scores.truth, n_boot=n_boot, seed=seed, galaxies=scores.ids)
     else:
-        replicates = bootstrap(lambda std: std.mean(axis=-1) / width, scores.std, n_boot=n_boot, seed=seed)
+        replicates = bootstrap(
+            lambda std: std.mean(axis=-1) / width, scores.std, n_boot=n_boot, seed=seed, galaxies=scores.ids
+        )
     widths = scores.std / width
     edges = np.linspace(0, max(1.25, float(np.percentile(widths, 99.5))), 41)
     return Sharpness(

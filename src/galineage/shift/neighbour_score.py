@@ -58,6 +58,7 @@ def set_score(
     k: int = NEIGHBOURS,
     published: bool = False,
     splits: int = 10,
+    scaled: bool = False,
     seed: int = 0,
 ) -> SetScore:
     """Score a whole set against another, as Eisert+2024 (their public code).
@@ -83,6 +84,8 @@ def set_score(
         To the letter: the whole set, equal sizes, one halving.
     splits : int
         How often the scored set is halved anew for the quantile; not used if ``published``.
+    scaled : bool
+        The columns are of one scale already, such as that of all domains together: they stay as they are.
     seed : int
         Of thinning and halves.
 
@@ -99,8 +102,10 @@ def set_score(
     if min(len(x), len(reference)) < 2 * (k + 2):
         raise DataError(f"{min(len(x), len(reference))} rows are too few for neighbour {k}", expected=f"{2 * (k + 2)}")
     rng = np.random.default_rng(seed)
-    scaler = Scaler.of(np.concatenate([x, reference]))
-    mine, theirs = (scaler.scaled(one).astype(np.float32) for one in (x, reference))
+    if not scaled:
+        scaler = Scaler.of(np.concatenate([x, reference]))
+        x, reference = scaler.scaled(x), scaler.scaled(reference)
+    mine, theirs = (one.astype(np.float32) for one in (x, reference))
     size = min(len(x) if published else len(x) // 2, len(reference))
     others = theirs[np.sort(rng.permutation(len(theirs))[:size])]
     if published:

@@ -186,7 +186,9 @@ def prepare_image_store(
 
 def _plan(root: Path, images: Readable, recipe: ImageRecipe, domain: str, per_shard: int) -> Path:
     """Write down what is to be made, or compare it with what was written down before."""
-    settings = {"images": recipe.describe(), "number": "float16", "images_per_shard": per_shard}
+    # the pixel scale is a filter: files may leave it open where mocks do not, and every row has its own
+    told = {name: value for name, value in recipe.describe().items() if name != "pixel_scale"}
+    settings = {"images": told, "number": "float16", "images_per_shard": per_shard}
     agree(root / "store.json", _json({"format": FORMAT, "settings": settings}), "the store")
     part = part_path(root, domain)
     describe = getattr(images, "describe", None)
@@ -194,6 +196,7 @@ def _plan(root: Path, images: Readable, recipe: ImageRecipe, domain: str, per_sh
         "format": FORMAT,
         "domain": domain,
         "ids": list(images.ids),
+        "pixel_scale": recipe.pixel_scale,
         "source": None if describe is None else describe(),
     }
     agree(part / PLAN, _json(plan), f"part {part.name} of the store")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     from galineage.galaxy import Catalogue
 
-__all__ = ["folds", "held_out_groups", "split_labels"]
+__all__ = ["folds", "held_out_by_name", "held_out_groups", "split_labels"]
 
 
 def split_labels(catalogue: Catalogue, by: str = "root") -> NDArray[Any]:
@@ -80,6 +81,44 @@ def held_out_groups(groups: NDArray[Any], fraction: float, seed: int) -> NDArray
     held = np.zeros(len(unique), dtype=bool)
     held[np.random.default_rng(seed).permutation(len(unique))[:count]] = True
     return held[index]
+
+
+def held_out_by_name(catalogue: Catalogue, fraction: float, seed: int) -> NDArray[np.bool_]:
+    """Choose about ``fraction`` of the roots, each by its name alone, whoever else is there.
+
+    For what is learned in several steps, from rows that need not be the same in each: nothing that one step held out is
+    seen by another. A store and a table of one domain name their roots with the domain or without: it is the same root.
+
+    Parameters
+    ----------
+    catalogue : Catalogue
+        n rows with roots.
+    fraction : float
+        Between 0 and 1.
+    seed : int
+        Of the choice.
+
+    Returns
+    -------
+    array (n,) of bool
+        True for rows that are held out.
+
+    Raises
+    ------
+    DataError
+        If the roots are unknown, or all end on one side.
+    """
+    whose = zip(split_labels(catalogue).tolist(), catalogue.domain.tolist(), strict=True)
+    names = [f"{domain}:{str(root).removeprefix(f'{domain}:')}" for root, domain in whose]
+    unique, index = np.unique(np.array(names), return_inverse=True)
+    drawn = [int.from_bytes(hashlib.sha256(f"{seed}:{one}".encode()).digest()[:8], "big") / 2**64 for one in unique]
+    held = np.asarray(np.array(drawn) < fraction)
+    if len(held) == 0 or held.all() or not held.any():
+        raise DataError(
+            f"{int(held.sum())} of {len(held)} roots would be held out",
+            advice="take more galaxies, or another fraction",
+        )
+    return np.asarray(held[index])
 
 
 def folds(groups: NDArray[Any], count: int, seed: int) -> NDArray[np.int64]:

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from galineage import __version__
 from galineage.atomic import sha256, write_json
-from galineage.errors import ConfigError
-from galineage.fields import MERGER_TARGETS
+from galineage.errors import ConfigError, FileFormatError
 from galineage.guard import parse_json, read_text
 from galineage.models.representation_files import load_representation, save_representation
 from galineage.models.representing import represent
 from galineage.store.image_store import ImageStore
-from galineage.store.splits import held_out_groups, split_labels
+from galineage.store.splits import held_out_by_name
 from galineage.study.universe import WARNING, Box, renamed
 from galineage.tables import write_catalogue
 from galineage.training.contrastive import train_representation
@@ -23,7 +22,6 @@ from galineage.training.contrastive import train_representation
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from galineage.galaxy import Catalogue
     from galineage.study.spec import RepresentationSpec, Study
 
 __all__ = ["REPRESENTATION", "learn_representation", "on_image_toys"]
@@ -56,7 +54,9 @@ def learn_representation(
     Raises
     ------
     ConfigError
-        If the experiments do not hold out the same galaxies.
+        If the experiments do not hold out the same galaxies, or a table that somebody else wrote is in the way.
+    FileFormatError
+        If the store of images is not finished.
     GalineageError
         As reading images and training do.
     """
@@ -67,14 +67,21 @@ def learn_representation(
     if not (data / spec.images).exists() and all(path.is_file() for path in tables.values()):
         return
     store = ImageStore(data / spec.images)
+    if store.unfinished:
+        raise FileFormatError(
+            f"parts of the store of images are not finished: {', '.join(sorted(store.unfinished))}",
+            where=str(store.path),
+            advice="run `galineage images` again with the same arguments: it makes what is missing",
+        )
     folder = data / REPRESENTATION
     mark = _mark(study, spec, store)
     if _is_done(folder / _MARK, mark, tables):
         say(f"the representation is learned already -> {folder}")
         return
+    _refuse_foreign(folder / _MARK, tables)
     holdout = _holdout(study)
-    every = {name: _complete(study, store.views(name)) for name in tables}
-    held = {name: held_out_groups(split_labels(views), holdout, study.seed) for name, views in every.items()}
+    every = {name: store.views(name) for name in spec.domains}
+    held = {name: held_out_by_name(views, holdout, study.seed) for name, views in every.items()}
     kept = {name: every[name].select(~held[name]) for name in spec.domains}
     counts = ", ".join(f"{len(views)} of {name}" for name, views in kept.items())
     say(f"learning what is in the images ({counts}), without their truth -> {folder}")
@@ -95,16 +102,11 @@ def learn_representation(
     }
     save_representation(network, folder, card)
     network, _ = load_representation(folder)
+    # said before: a run that is stopped among its tables knows them as its own
+    write_json(folder / _MARK, {"mark": "", "tables": {}, "writing": sorted(tables)})
     for name, path in tables.items():
         write_catalogue(represent(network, store.views(name)), path)
     write_json(folder / _MARK, {"mark": mark, "tables": {name: sha256(path) for name, path in tables.items()}})
-
-
-def _complete(study: Study, views: Catalogue) -> Catalogue:
-    """Return the views that experiments can use: their split is over these."""
-    targets = {name for experiment in study.experiments for name in study.targets(experiment)}
-    needed = [name for name in (*sorted(targets - set(MERGER_TARGETS)), "mstar") if name in views]
-    return views.complete(needed)
 
 
 def _holdout(study: Study) -> float:
@@ -141,6 +143,22 @@ def _is_done(path: Path, mark: str, tables: dict[str, Path]) -> bool:
         return bool(whole and known["mark"] == mark)
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def _refuse_foreign(path: Path, tables: dict[str, Path]) -> None:
+    """Refuse to replace a table that was not written here."""
+    try:
+        found = parse_json(read_text(path, 1_000_000))
+        known, writing = dict(found["tables"]), list(found.get("writing", ()))
+    except (OSError, ValueError, KeyError, TypeError):
+        known, writing = {}, []
+    for name, file in tables.items():
+        if file.exists() and name not in writing and sha256(file) != known.get(name):
+            raise ConfigError(
+                f"the table {file.name} was not written by this study, and would be replaced",
+                where=str(file),
+                advice="move it elsewhere; or the store of images, if the tables hold representations already",
+            )
 
 
 def on_image_toys(study: Study, galaxies: int, stars: int = 6000) -> tuple[Study, tuple[Box, ...]]:

@@ -26,7 +26,7 @@ from galineage.models import make_estimator
 from galineage.models.bundle import save
 from galineage.sources import open_source
 from galineage.store.map_store import MapStore
-from galineage.store.splits import folds, held_out_groups, split_labels
+from galineage.store.splits import folds, held_out_by_name, held_out_groups, split_labels
 from galineage.study.adapting import (
     TESTED,
     TOGETHER,
@@ -448,6 +448,11 @@ def _rows(
 
 def _held(study: Study, experiment: Experiment, complete: dict[str, Catalogue]) -> dict[str, NDArray[np.bool_]]:
     """Tell which rows of each domain are held out."""
+    # what the representation has not seen must not depend on who else is in a table
+    if study.representation is not None:
+        return {
+            name: held_out_by_name(catalogue, experiment.holdout, study.seed) for name, catalogue in complete.items()
+        }
     return {
         name: held_out_groups(split_labels(catalogue, experiment.split), experiment.holdout, study.seed)
         for name, catalogue in complete.items()

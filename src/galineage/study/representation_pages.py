@@ -256,10 +256,17 @@ def _samples(catalogues: Sequence[Catalogue], options: Mapping[str, Any]) -> lis
             domain,
             catalogue.features(names),
             {name: np.asarray(catalogue[name], dtype=float) for name in wanted if name in catalogue},
-            np.asarray(catalogue.ids if catalogue.root is None else catalogue.root).astype(str),
+            _whose(catalogue),
         )
         for domain, catalogue in zip(options["domains"], catalogues, strict=True)
     ]
+
+
+def _whose(catalogue: Catalogue) -> NDArray[np.str_]:
+    """Galaxy of each row (n,), unique over domains."""
+    if catalogue.root is not None:
+        return np.asarray(catalogue.root).astype(str)
+    return np.char.add(np.char.add(catalogue.domain.astype(str), "/"), np.asarray(catalogue.ids).astype(str))
 
 
 def _known(samples: Sequence[Sample], options: Mapping[str, Any]) -> list[str]:
@@ -290,24 +297,39 @@ def _members(
     keep = np.isfinite(sizes) & (sizes > 0) & (item.mstar > 0) & np.isfinite(truth)
     draws = np.asarray(item.draws[keep][..., column], dtype=float)
     if truth_only:
-        return Members(item.test, truth[keep, None], item.mstar[keep], sizes[keep], truth[keep], np.zeros(keep.sum()))
-    return _of_draws(item.test, target, draws, item.mstar[keep], sizes[keep], truth[keep])
+        nothing = np.zeros(keep.sum())
+        return Members(
+            item.test, truth[keep, None], item.mstar[keep], sizes[keep], truth[keep], nothing, galaxies=item.ids[keep]
+        )
+    return _of_draws(item.test, target, draws, item.mstar[keep], sizes[keep], truth[keep], item.ids[keep])
 
 
-def _of_draws(name: str, target: str, draws: Array, mstar: Array, size: Array, truth: Array | None) -> Members:
+def _of_draws(
+    name: str, target: str, draws: Array, mstar: Array, size: Array, truth: Array | None, ids: NDArray[Any]
+) -> Members:
     """Members from draws (n, K) as networks see the target; those with too few defined draws are left out."""
     marginal = Marginal(target, draws.T)
     known = np.flatnonzero(marginal.known)
-    parts = {"draws": draws, "mstar": mstar, "size": size, "mode": marginal.map, "std": marginal.std}
+    parts: dict[str, Any] = {"draws": draws, "mstar": mstar, "size": size, "mode": marginal.map, "std": marginal.std}
+    parts["galaxies"] = np.char.add(f"{name}/", np.asarray(ids).astype(str))
     chosen: dict[str, Any] = {key: part[known] for key, part in parts.items()}
     return Members(name, **chosen, truth=None if truth is None else truth[known])
 
 
 def _sizes(catalogue: Catalogue, options: Mapping[str, Any], ids: NDArray[Any]) -> Array:
-    """Size (n,) in kpc of galaxies by identifier; NaN where there is none."""
-    column = catalogue[str(options.get("size", "r_half"))]
-    by_id = dict(zip(np.asarray(catalogue.ids).astype(str).tolist(), column.tolist(), strict=True))
-    return np.array([by_id.get(str(name), np.nan) for name in ids.tolist()], dtype=float)
+    """Size (n,) in kpc of rows by identifier; NaN where there is none. Views of a galaxy are in their order."""
+    column = np.asarray(catalogue[str(options.get("size", "r_half"))], dtype=float)
+    known: dict[str, list[float]] = {}
+    for name, value in zip(np.asarray(catalogue.ids).astype(str).tolist(), column.tolist(), strict=True):
+        known.setdefault(name, []).append(value)
+    seen: dict[str, int] = {}
+    found = np.full(len(ids), np.nan)
+    for row, name in enumerate(np.asarray(ids).astype(str).tolist()):
+        values, turn = known.get(name, []), seen.get(name, 0)
+        seen[name] = turn + 1
+        if values:
+            found[row] = values[min(turn, len(values) - 1)]
+    return found
 
 
 def _predicted(results: Results, options: Mapping[str, Any], target: str) -> Members:
@@ -325,7 +347,7 @@ def _predicted(results: Results, options: Mapping[str, Any], target: str) -> Mem
         draws = np.concatenate([posterior.marginal(target).samples.T for *_, posterior in batches])
     else:
         draws = _single(estimator, x, target, results.study.seed)
-    return _of_draws(options["observed"], target, draws, galaxies["mstar"], galaxies[size], None)
+    return _of_draws(options["observed"], target, draws, galaxies["mstar"], galaxies[size], None, galaxies.ids)
 
 
 def _single(estimator: Any, x: Array, target: str, seed: int) -> Array:
@@ -347,7 +369,7 @@ def _joined(parts: Sequence[Members], name: str) -> Members:
     width = min(part.draws.shape[1] for part in parts)
     columns: dict[str, Any] = {
         key: np.concatenate([np.asarray(getattr(part, key)) for part in parts])
-        for key in ("mstar", "size", "mode", "std")
+        for key in ("mstar", "size", "mode", "std", "galaxies")
     }
     truths = [part.truth for part in parts if part.truth is not None]
     truth = np.concatenate(truths) if len(truths) == len(parts) else None

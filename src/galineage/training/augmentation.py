@@ -15,7 +15,7 @@ from galineage.errors import ConfigError
 __all__ = ["Augmentation", "augment"]
 
 _NO_BLUR = 0.2
-"""Pixels of blur below which a Gaussian has less than 1e-5 outside of its central pixel."""
+"""Pixels of blur below which a Gaussian has less than 2e-5 outside of its central pixel."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Augmentation:
         Along both axes.
     blur : (float, float), pixels
         Standard deviation of a Gaussian, smallest and largest. Below 0.2 pixels it changes no pixel by more than
-        1e-5, and is left out.
+        2e-5, and is left out.
     noise : (float, float)
         Standard deviation of Gaussian noise, in units of the stretched image, which spans 1.
     gain : float
@@ -92,7 +92,7 @@ def augment(images: Tensor, config: Augmentation, generator: torch.Generator) ->
     config : Augmentation
         Ranges.
     generator : torch.Generator
-        On the CPU: numbers drawn do not depend on the device, but for the noise.
+        On the CPU: of one call only the noise depends on the device, and with it what later calls draw.
 
     Returns
     -------

@@ -27,6 +27,7 @@ from galineage.training.records import Board, write_history
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from galineage.galaxy import Catalogue
@@ -56,7 +57,7 @@ class ContrastiveConfig:
         Of Adam; L2 penalty; largest gradient norm. The rate rises over the first tenth of the steps, and falls to 0
         like a cosine.
     batch_size : int
-        Galaxies per step, of all domains together.
+        Images per step, of all domains together.
     epochs : int
         An epoch is as many steps as show each image once on average, at most ``most_steps``.
     most_steps : int
@@ -214,7 +215,13 @@ def train_representation(
             raise DataError(f"{len(one)} images of {', '.join(np.unique(catalogue.domain))}", expected="2 or more")
     first = inputs[0]
     network = ContrastiveNetwork(
-        first.maps.channels, first.pixels, encoder=encoder, widths=widths, recipe=first.maps.recipe, seed=config.seed
+        first.maps.channels,
+        first.pixels,
+        encoder=encoder,
+        widths=widths,
+        normalise=config.variant != "published",
+        recipe=first.maps.recipe,
+        seed=config.seed,
     )
     for one in inputs[1:]:
         network.check(one)
@@ -222,7 +229,7 @@ def train_representation(
     folder = None if folder is None else Path(folder)
     device = pick_device(config.device)
     with locked(folder):
-        run = Run(network, inputs, config, folder, device, watch)
+        run = Run(network, inputs, config, folder, device, watch, _names(sets))
         keep_memory()
         try:
             with own_random_state(device, config.seed):
@@ -231,6 +238,16 @@ def train_representation(
             for one in inputs:
                 one.release()
     return network, run.history
+
+
+def _names(catalogues: Sequence[Catalogue]) -> NDArray[np.str_]:
+    """Return what tells the images of all domains (n,) from others."""
+    found = []
+    for one in catalogues:
+        view = one["view"] if "view" in one else np.zeros(len(one))
+        parts = zip(one.domain.tolist(), np.asarray(one.ids).tolist(), view.tolist(), strict=True)
+        found += [f"{domain}/{name}/{number:g}" for domain, name, number in parts]
+    return np.array(found, dtype=str)
 
 
 class Run:
@@ -244,12 +261,13 @@ class Run:
         folder: Path | None,
         device: torch.device,
         probe: Probe | None,
+        names: NDArray[np.str_] | None = None,
     ) -> None:
         self.network, self.inputs, self.config, self.device, self.probe = network, inputs, config, device, probe
         self.path = None if folder is None else folder / "checkpoint.safetensors"
         fast = device.type == "cuda" or has_fast_bfloat16()
         self.precise = config.precision == "float32" or (config.precision == "auto" and not fast)
-        self.identity = self._identity()
+        self.identity = self._identity(names)
         room = int(config.memory * 1e9)
         for one in inputs:
             if one.hold(device, room):
@@ -277,8 +295,8 @@ class Run:
         """Images in a batch."""
         return self.each * len(self.inputs)
 
-    def _identity(self) -> dict[str, Any]:
-        arrays: dict[str, Any] = {
+    def _identity(self, names: NDArray[np.str_] | None) -> dict[str, Any]:
+        arrays: dict[str, Any] = {"names": names} | {
             f"first_images_{number}": np.asarray(one.take(np.arange(min(8, len(one)))).float())
             for number, one in enumerate(self.inputs)
         }

@@ -89,7 +89,7 @@ class Probe:
                     continue
                 values = to_feature(name, one[name][rows])
                 known = np.flatnonzero(np.isfinite(values))
-                if len(known) >= 4:
+                if min(np.bincount(self._fold[number][known], minlength=2)) >= 2:
                     self._truth[name].append((number, known, values[known]))
         for name, found in self._truth.items():
             if not found:
