@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -37,7 +38,7 @@ _MAPPED = 4096
 _FACTS = frozenset({"id", "domain", "snapshot", "root", "view", "views", "redshift", "r_half", "truth"})
 
 
-class RowStore:
+class RowStore(ABC):
     """Arrays of many galaxies on disk, larger than memory if need be: what stores of maps and of images share.
 
     Parameters
@@ -139,19 +140,19 @@ class RowStore:
         return len(self.rows)
 
     @property
+    @abstractmethod
     def channels(self) -> tuple[str, ...]:
         """Names along the second axis of the arrays."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def recipe(self) -> dict[str, Any]:
         """Settings that decide what an array looks like: not which views there are, nor how they are kept."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def pixels(self) -> int:
         """Side of an array."""
-        raise NotImplementedError
 
     def kinds(self) -> tuple[str, ...]:
         """Return the names of the arrays that each row has."""
@@ -177,7 +178,8 @@ class RowStore:
         return found
 
     def _add_columns(self, found: Table) -> None:
-        """Add columns that only this kind of store has."""
+        """Add columns that only this kind of store has; none by default."""
+        del found
 
     def galaxies(self, domain: str | None = None) -> Catalogue:
         """Return the galaxies as a catalogue, a row each: what a network for tables learns from.

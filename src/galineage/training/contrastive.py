@@ -207,12 +207,7 @@ def train_representation(
     """
     config = config or ContrastiveConfig()
     sets = list(catalogues.values()) if hasattr(catalogues, "values") else list(catalogues)
-    if not sets:
-        raise DataError("there are no images", expected="views of one domain or more")
-    inputs = [MapInputs.of(one) for one in sets]
-    for one, catalogue in zip(inputs, sets, strict=True):
-        if len(one) < 2:
-            raise DataError(f"{len(one)} images of {', '.join(np.unique(catalogue.domain))}", expected="2 or more")
+    inputs = _inputs(sets)
     first = inputs[0]
     network = ContrastiveNetwork(
         first.maps.channels,
@@ -238,6 +233,17 @@ def train_representation(
             for one in inputs:
                 one.release()
     return network, run.history
+
+
+def _inputs(catalogues: Sequence[Catalogue]) -> list[MapInputs]:
+    """Return the images of each domain, after refusing what cannot be learned from."""
+    if not catalogues:
+        raise DataError("there are no images", expected="views of one domain or more")
+    found = [MapInputs.of(one) for one in catalogues]
+    for one, catalogue in zip(found, catalogues, strict=True):
+        if len(one) < 2:
+            raise DataError(f"{len(one)} images of {', '.join(np.unique(catalogue.domain))}", expected="2 or more")
+    return found
 
 
 def _names(catalogues: Sequence[Catalogue]) -> NDArray[np.str_]:
@@ -320,7 +326,7 @@ class Run:
                 if self.epoch % self.config.checkpoint_every == 0:
                     self._save()
         self._save()
-        self.network.to("cpu").eval()
+        self.network.to("cpu").train(mode=False)
 
     def _one_epoch(self, shown: Any) -> dict[str, float]:
         self.network.train()
