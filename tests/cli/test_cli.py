@@ -165,3 +165,8 @@ def test_the_demo_runs_and_names_its_report(tmp_path, capsys):
     assert main(["demo", "--small", "--out", str(tmp_path / "demo"), "--workers", "1"]) == 0
     assert "report.html" in capsys.readouterr().out
     assert (tmp_path / "demo" / "report.html").stat().st_size > 100_000
+    images = tmp_path / "demo" / "images"
+    assert (images / "report.html").stat().st_size > 100_000
+    assert (images / "landscape.html").stat().st_size > 100_000
+    for name in ("landscape", "overlap", "power", "transfer_properties", "population_mass"):
+        assert (images / "figures" / f"{name}.png").stat().st_size > 10_000

@@ -57,6 +57,8 @@ def test_the_report_holds_every_kind_of_figure(finished, study):
     several |= {"ladder", "error-bars"}
     # those of networks for maps are drawn in test_map_study.py
     several |= {"umap", "attribution"}
+    # those of images are drawn by the demo, in tests/cli/test_cli.py
+    several |= {"landscape", "domain-overlap", "shift-power", "property-transfer", "population"}
     assert {entry.kind for entry in study.figures} == set(KINDS) - several - {"toy-relations"}
     for entry in study.figures:
         if entry.kind not in ("diagnostics", "accuracy", "published"):

@@ -54,7 +54,9 @@ def placed(values: Array, *, neighbours: int = 15, min_dist: float = 0.1, seed: 
         How the places were found.
     """
     try:
-        import umap
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ImportWarning)  # of Tensorflow, which one of its parts would like
+            import umap
     except ImportError:
         return principal_components(values, 2), "principal components (umap-learn is not installed)"
     neighbours = min(neighbours, len(values) - 1)
