@@ -67,8 +67,7 @@ def test_a_representation_is_learned_and_says_of_what(work, capsys):
     assert np.isfinite([card["loss"], card["probe_mstar"], card["probe_f_ex"]]).all()
     assert (work / "rep" / "history.csv").read_text().count("\n") == 4
     assert not (work / "rep.training").exists()
-    held = read_table(work / "rep" / "held_out.ecsv")
-    assert len(held) == sum(held.values())
+    assert len(read_table(work / "rep" / "held_out.ecsv")) == sum(held.values())
     status, said, error = run(capsys, "inspect", work / "rep")
     assert (status, error) == (0, "")
     assert "# A representation of images" in said
