@@ -46,7 +46,7 @@ endef
 # The demo uses the package as a user gets it: a copy in site-packages, not the checkout.
 $(VENV_DEMO)/.packages: pyproject.toml constraints.txt
 	$(call new_venv,$(VENV_DEMO))
-	@$(VENV_DEMO)/bin/python $(PIP) --no-build-isolation .
+	@$(VENV_DEMO)/bin/python $(PIP) --no-build-isolation ".[images,viz]"
 	@touch $@
 
 $(VENV_DEMO)/.ready: $(VENV_DEMO)/.packages $(SOURCES)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from galineage.errors import ConfigError, GalineageError
+from galineage.errors import ConfigError, GalineageError, MissingDependencyError
 from galineage.galaxy import Skip
 from galineage.images.crop import Resampling, crop_cutout, resize
 from galineage.images.petrosian import Petrosian, PetrosianConfig, measure_petrosian
@@ -227,6 +227,8 @@ def _one(images: Readable, row: int, recipe: ImageRecipe) -> _One | Skip:
         if recipe.stretch is not None and cutout.meta.get("picture"):
             return Skip(row, name, "image", cutout.name, "a picture is stretched already: ImageRecipe(stretch=None)")
         size = measure_petrosian(cutout, recipe.petrosian)
+    except MissingDependencyError:
+        raise  # that is no image's fault
     except GalineageError as error:
         return Skip(row, name, "image", "", error.what)
     if not size.ok:
