@@ -38,3 +38,15 @@ def test_names_of_representations():
             expanded_features([wrong])
     with pytest.raises(ConfigError):
         field("rep_1")
+
+
+def test_rows_of_a_galaxy_can_be_told_apart():
+    known = galaxies(120, 0)
+    bundle = train(known, ["mstar"], config=TrainConfig(max_epochs=1), members=1, progress=False)
+    assert "view" not in predict(bundle, known).colnames
+    two = known.select(np.repeat(np.arange(10), 2))
+    two = Catalogue({**two.columns, "view": np.tile([0, 1], 10), "snapshot": np.full(20, 99)}, two.ids, two.domain)
+    found = predict(bundle, two)
+    assert found["view"].tolist() == [0, 1] * 10
+    assert "snapshot" not in found.colnames, "there is one"
+    assert found.colnames.index("view") == 2

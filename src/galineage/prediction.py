@@ -156,11 +156,12 @@ def predict(bundle: Bundle, catalogue: Catalogue, *, progress: bool = False) -> 
     Returns
     -------
     astropy.table.Table of n rows
-        ``id`` and ``domain`` as given; for each target ``<target>_p025 ... _p975``, ``_mean``, ``_std``, ``_map``,
-        ``_aleatoric``, ``_epistemic`` in its unit; ``p_no_major``, the probability of no major merger, where a target
-        needs one: its columns are conditional on a merger, and masked where that is nearly excluded; ``shift``, the
-        score of `galineage.shift.NeighbourScore`, if the bundle has one; ``flag`` with the bits of `FLAGS`. Units,
-        descriptions and provenance in the table. The prefix of f_ex is ``fexsitu``.
+        ``id`` and ``domain`` as given; ``snapshot`` and ``view``, where there are several; for each target
+        ``<target>_p025 ... _p975``, ``_mean``, ``_std``, ``_map``, ``_aleatoric``, ``_epistemic`` in its unit;
+        ``p_no_major``, the probability of no major merger, where a target needs one: its columns are conditional on a
+        merger, and masked where that is nearly excluded; ``shift``, the score of `galineage.shift.NeighbourScore`, if
+        the bundle has one; ``flag`` with the bits of `FLAGS`. Units, descriptions and provenance in the table. The
+        prefix of f_ex is ``fexsitu``.
 
     Raises
     ------
@@ -304,6 +305,10 @@ def _as_table(
     table = Table()
     table["id"] = Column(catalogue.ids, description="identifier as in the input")
     table["domain"] = Column(np.asarray(catalogue.domain, dtype=str), description="where the galaxy comes from")
+    for name in ("snapshot", "view"):
+        # what tells rows of one galaxy apart
+        if name in catalogue and len(np.unique(catalogue[name])) > 1:
+            table[name] = Column(catalogue[name], description=field(name).meaning)
     for target in map(field, columns):
         prefix = "fexsitu" if target.name == "f_ex" else target.name
         condition = ", given that there was one" if target.name in MERGER_TARGETS and never is not None else ""

@@ -79,7 +79,7 @@ def test_galaxies_of_a_snapshot_are_observed(tmp_path, capsys, box):
     assert "f_ex" in store.views()
     assert len(list(kept.iterdir())) == 4
     assert read_cutout(next(kept.iterdir()), role="RAW").bands == store.channels
-    assert store.sources()["toy-a"]["mocks"]["observation"]["sky"][0] == pytest.approx(2 * 4.3e-4)
+    assert store.sources()["toy-a"][0]["mocks"]["observation"]["sky"][0] == pytest.approx(2 * 4.3e-4)
 
 
 def test_eagle_takes_its_export_and_births(tmp_path, capsys):
@@ -116,6 +116,11 @@ def test_pictures_and_their_table(tmp_path, capsys):
     ("options", "words"),
     [
         (("--keep", "x"), "--keep goes with a snapshot"),
+        (("--views", 2), "--views goes with a snapshot"),
+        (("--seed", 0), "--seed goes with a snapshot"),
+        (("--mstar-min", 1e9), "--mstar-min goes with a snapshot"),
+        (("--id", "name"), "--id goes with --pictures"),
+        (("--pictures", "t.csv", "--zero-point", 22), "--zero-point and --pictures"),
         (("--rows", "all"), "--table, which is not given"),
         (("--bands", "hsc-g", "hsc-g"), "each once"),
         (("--pixels", "2"), "4 to 4096 pixels"),
@@ -128,5 +133,20 @@ def test_what_does_not_go_together_is_told(tmp_path, capsys, options, words):
 
 
 def test_what_does_not_go_with_a_snapshot_is_told(tmp_path, capsys, box):
-    for options in (("--redshift", 0.1, 0.2, 0.3), ("--views", 5), ("--bands", "sdss-g")):
-        assert run(capsys, "images", box, *options, "--out", tmp_path / "out")[0] == 1
+    for options, words in (
+        (("--redshift", 0.1, 0.2, 0.3), "3 numbers"),
+        (("--views", 5), "5"),
+        (("--bands", "sdss-g"), "sdss-g"),
+        (("--table", "x.csv"), "--table goes with files"),
+        (("--pixel-scale", 0.2), "--pixel-scale goes with files"),
+        (("--skies", "x", "--fwhm", 0.7), "--fwhm and --skies"),
+    ):
+        status, _, error = run(capsys, "images", box, *options, "--out", tmp_path / "out")
+        assert status == 1
+        assert words in error
+
+
+def test_only_the_first_images(tmp_path, capsys):
+    out = tmp_path / "images"
+    assert run(capsys, "images", survey(tmp_path / "a", 3), "--limit", 2, "--pixels", 16, "--out", out)[0] == 0
+    assert len(ImageStore(out)) == 2

@@ -18,7 +18,7 @@ import made_images
 import numpy as np
 import pytest
 from made_galaxies import SMALL, Made
-from made_images import BAD, RECIPE, Broken, Images, build, catalogue
+from made_images import BAD, RECIPE, Broken, Images, Plain, build, catalogue
 
 from galineage.cosmology import TNG
 from galineage.errors import ConfigError, DataError, FileFormatError, TrainingError
@@ -186,9 +186,44 @@ def test_domains_are_parts_of_one_store(tmp_path, store):
     both = build(tmp_path, Images(12), domain="a survey/2")
     assert set(both.views().domain) == {"made", "a survey/2"}
     assert both.views("made").meta["sha256"] == store.views("made").meta["sha256"]
-    assert both.sources() == {"made": None, "a survey/2": None}
+    assert both.sources() == {"made": [None], "a survey/2": [None]}
     joined = concatenate([store.views(), both.views("a survey/2")])
     np.testing.assert_array_equal(joined.maps.read(np.array([0])), store.read([0]))
+
+
+def test_snapshots_of_a_domain_are_parts_of_it(tmp_path):
+    for number in (91, 99):
+        known = catalogue()
+        here = replace(known, columns={**known.columns, "snapshot": np.full(len(known), number)})
+        both = build(tmp_path, catalogue=here)
+    assert sorted(part.name for part in (tmp_path / "parts").iterdir()) == ["made-091", "made-099"]
+    assert both.sources() == {"made": [None, None]}
+    galaxies, views = both.galaxies("made"), both.views("made")
+    assert sorted(np.unique(galaxies["snapshot"])) == [91, 99]
+    assert len(galaxies) == 2 * len(set(galaxies.ids)), "identifiers begin again in each snapshot"
+    rows = set(zip(views.ids.tolist(), views["snapshot"].tolist(), views["view"].tolist(), strict=True))
+    assert len(rows) == len(views)
+
+
+def test_what_a_galaxy_lacks_is_nan(tmp_path):
+    known = catalogue()
+    columns = {**known.columns, "mstar": np.where(np.arange(10) == 1, np.nan, 1e10), "n_major": np.arange(10.0)}
+    columns["n_major"][2] = np.nan
+    columns["metallicity"] = np.full(10, np.nan)
+    store = build(tmp_path, catalogue=replace(known, columns=columns), images=Plain())
+    found = store.views()
+    assert np.isnan(found["mstar"]).tolist() == [one == "1" for one in found.ids]
+    assert found["n_major"].dtype == np.float64
+    assert found["view"].dtype == np.int64
+    assert "metallicity" not in found, "of which nothing is known"
+    assert set(found.complete(["mstar"]).ids) == set(found.ids) - {"1"}
+
+
+def test_nothing_said_of_a_merger_is_not_no_merger(tmp_path):
+    """NaN means that there was none: a galaxy without the fact must not get one."""
+    some, none = Plain({"1": {}, None: {"t_last_major": 3.0}}), Plain({None: {"t_last_major": None}})
+    assert "t_last_major" not in build(tmp_path / "a", some).galaxies()
+    assert np.isnan(build(tmp_path / "b", none).galaxies()["t_last_major"]).all()
 
 
 def test_what_is_there_is_not_made_again_and_cut_files_are(tmp_path, store):

@@ -78,7 +78,7 @@ def test_bad_galaxies_are_skipped_and_a_lost_snapshot_stops(tmp_path):
     found = prepare_image_store(mocks(range(8)), tmp_path / "a", RECIPE, domain="made", progress=False, per_shard=7)
     assert {(one["id"], one["view"]) for one in found.skipped} == {(name, k) for name in "35" for k in range(3)}
     assert {row["id"] for row in found.rows} == set("012467")
-    assert found.sources()["made"]["mocks"]["seed"] == 4
+    assert found.sources()["made"][0]["mocks"]["seed"] == 4
     views = found.views()
     assert (views["snapshot"] == 9).all()
     assert (views["redshift"] == 0.1).all(), "not that of the snapshot"
@@ -130,7 +130,7 @@ def test_real_skies_and_what_is_kept(tmp_path):
     assert all(cutout.values.shape == (3, 64, 64) for cutout in found)
     assert images.describe()["skies"] == ["a", "b"]
     assert len(list(tmp_path.iterdir())) == 9
-    path = tmp_path / "made-1-2.fits"
+    path = tmp_path / "made-009-1-2.fits"
     np.testing.assert_allclose(read_cutout(path).values, found[5].values, rtol=1e-6)
     raw = read_cutout(path, role="RAW")
     assert len(raw.meta["steps"]) == 1

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from galineage.study import load_study
@@ -79,12 +82,17 @@ items = [
 
 @pytest.fixture(scope="session")
 def tables(tmp_path_factory):
-    """Folder with two toy tables, and maps of other galaxies of the same suites."""
+    """Folder with two toy tables, 300 of 302 galaxies whole, and maps of other galaxies of the same suites."""
     folder = tmp_path_factory.mktemp("tables")
     made = (Box("toy-a", "tng", 12, 200, 1), Box("toy-b", "eagle", 12, 200, 2))
     make_universe(made, folder, pixels=16, say=lambda _: None)
     for seed, name in enumerate(("toy-a", "toy-b")):
-        write_catalogue(make_toy(name, 300, seed), folder / f"{name}.parquet")
+        known = make_toy(name, 302, seed)
+        columns = {key: values.astype(float) for key, values in known.columns.items()}
+        # of these a galaxy lacks what nothing needs, an input, and the target
+        for row, key in enumerate(("metallicity", "age", "f_ex")):
+            columns[key][row] = np.nan
+        write_catalogue(replace(known, columns=columns), folder / f"{name}.parquet")
     return folder
 
 

@@ -34,7 +34,7 @@ def test_domains_are_the_suites_and_a_survey_of_other_galaxies(universe):
         assert np.isfinite(table["f_ex"]).all()
         assert np.isfinite(table["r90"]).all()
         assert (table["n_views"] == 2).all()
-    skies = {name: told["mocks"]["observation"]["sky"] for name, told in store.sources().items()}
+    skies = {name: told[0]["mocks"]["observation"]["sky"] for name, told in store.sources().items()}
     assert skies["toy-a"] == skies["toy-b"] == skies["toy-c"]
     np.testing.assert_allclose(skies[SURVEY], 2 * np.array(skies["toy-a"]))
 

@@ -24,6 +24,11 @@ from galineage.study.results import Results
 from galineage.study.spec import Study
 
 
+def whole(study, name, tables):
+    """Return the galaxies of a domain that the experiments can use."""
+    return read_domain(study, name, tables).complete(["mstar", "age", "f_ex"])
+
+
 def run_here(study, tables, out):
     """Run what is left in this process, without changing its threads; return what was said."""
     said = []
@@ -120,7 +125,7 @@ def test_all_test_rows_are_scored_once_and_never_trained_on(finished, study, tab
     results = Results(study, tables, out)
     for domain in ("toy-a", "toy-b"):
         scores = results.score("e", "mdn", domain, domain)
-        ids = read_domain(study, domain, tables).ids.astype(str)
+        ids = whole(study, domain, tables).ids.astype(str)
         assert sorted(scores.ids) == sorted(ids)  # five folds: every galaxy once
     across = results.score("e", "mdn", "toy-a", "toy-b")
     assert len(across) == 300
@@ -128,12 +133,22 @@ def test_all_test_rows_are_scored_once_and_never_trained_on(finished, study, tab
     assert len(held) == 45
 
 
+def test_who_lacks_what_nobody_needs_stays(finished, study, tables):
+    out, page, _ = finished
+    known = read_domain(study, "toy-a", tables)
+    assert len(known) == 302
+    assert [int(np.isnan(known[name]).sum()) for name in ("metallicity", "age", "f_ex")] == [1, 1, 1]
+    scores = Results(study, tables, out).scores("e")
+    assert {len(item) for item in scores} == {300}
+    assert "300 of 302 galaxies of toy-a" in page.read_text()
+
+
 def test_bundles_of_a_study_predict_and_carry_their_quality(finished, study, tables):
     out, _, _ = finished
     bundle = load(out / "bundles" / "e-mdn-toy-a")
     assert "2-fold inside toy-a" in bundle.card["metrics"]
     assert "tested on toy-b" in bundle.card["metrics"]
-    catalogue = read_domain(study, "toy-b", tables)
+    catalogue = whole(study, "toy-b", tables)
     table = predict(bundle, catalogue)
     scores = Results(study, tables, out).score("e", "mdn", "toy-a", "toy-b")
     np.testing.assert_allclose(np.asarray(table["fexsitu_p50"]), scores.p50, atol=1e-6)

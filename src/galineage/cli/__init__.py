@@ -150,19 +150,25 @@ def _add_images(group: _Group) -> None:
     images.add_argument("--pixel-scale", type=float, metavar="ARCSEC", help="of files that do not say it")
     images.add_argument("--zero-point", type=float, metavar="MAG", help="AB, of files that do not say it")
     images.add_argument("--pictures", metavar="TABLE", help="PNG or JPEG pictures, and the table that names them")
-    images.add_argument("--id", default="id", help="its column of identifiers (default: %(default)s)")
-    images.add_argument("--file", default="file", help="its column of file names, or a pattern of columns")
-    images.add_argument("--views", type=int, default=2, help="of each galaxy of a snapshot (default: %(default)s)")
+    images.add_argument("--id", help="its column of identifiers (default: id)")
+    images.add_argument("--file", help="its column of file names, or a pattern of columns (default: file)")
+    images.add_argument("--views", type=int, help="of each galaxy of a snapshot (default: 2)")
     images.add_argument(
-        "--redshift", type=float, nargs="+", default=[0.1], metavar="Z", help="at which galaxies are seen, or a range"
+        "--redshift",
+        type=float,
+        nargs="+",
+        metavar="Z",
+        help="at which galaxies of a snapshot are seen, or a range (default: 0.1)",
     )
-    images.add_argument("--fwhm", type=float, default=0.6, help="seeing, arcsec (default: %(default)s)")
-    images.add_argument("--noise", type=float, default=1.0, help="sky noise, in that of HSC Wide (default: 1)")
+    images.add_argument("--fwhm", type=float, help="seeing of mocks, arcsec (default: 0.6)")
+    images.add_argument("--noise", type=float, help="sky noise of mocks, in that of HSC Wide (default: 1)")
     images.add_argument("--skies", metavar="FOLDER", help="real pieces of sky with PSFs, in the place of noise")
     images.add_argument("--keep", metavar="FOLDER", help="write raw and observed images as FITS, too")
-    images.add_argument("--mstar-min", type=float, default=1e10, help="smallest stellar mass, Msun (default: 1e10)")
+    images.add_argument(
+        "--mstar-min", type=float, help="smallest stellar mass of a galaxy of a snapshot, Msun (default: 1e10)"
+    )
     images.add_argument("--limit", type=int, default=0, help="only the first galaxies, for a look")
-    images.add_argument("--seed", type=int, default=0, help="of everything random (default: %(default)s)")
+    images.add_argument("--seed", type=int, help="of everything random about mocks (default: 0)")
     images.add_argument("--workers", type=int, default=0, help="threads (default: 2)")
     _scheduler_option(images)
     images.add_argument("--out", required=True, help="folder of the store")

@@ -178,7 +178,7 @@ def train(options: Namespace) -> None:
         print(f"{name}: {value}")
     if catalogue.root is None:
         print("note: the descendants of these rows are unknown, so validation rows were drawn one by one and may leak")
-    rows = f"{bundle.card['rows']} {'views' if maps else 'galaxies'}"
+    rows = f"{bundle.card['rows']} {'views' if 'view' in catalogue else 'galaxies'}"
     print(f"{bundle.name}: {rows}. Bundle: {out}; its card: {out / 'README.md'}")
 
 
@@ -297,7 +297,7 @@ def predict(options: Namespace) -> None:
     for bit, text in FLAGS.items():
         count = int(((table["flag"] & bit) > 0).sum())
         if count:
-            print(f"  flag {bit}: {count} galaxies: {text}")
+            print(f"  flag {bit}: {count} {'views' if 'view' in table.colnames else 'galaxies'}: {text}")
     _write_skips(catalogue, Path(options.out))
 
 

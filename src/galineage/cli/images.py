@@ -18,11 +18,28 @@ if TYPE_CHECKING:
     from galineage.galaxy import Catalogue
     from galineage.images import ImageRecipe
     from galineage.images.preparing import Readable
+    from galineage.sources.images import ImageFiles, PictureFolder
     from galineage.store.image_store import ImageStore
 
 __all__ = ["images"]
 
-_OF_SNAPSHOTS = ("births", "export", "keep", "skies", "snapshot")
+_MOCKS: dict[str, Any] = {
+    "births": None,
+    "export": None,
+    "fwhm": 0.6,
+    "keep": None,
+    "mstar_min": 1e10,
+    "noise": 1.0,
+    "redshift": (0.1,),
+    "seed": 0,
+    "skies": None,
+    "snapshot": None,
+    "views": 2,
+}
+"""Options that say how galaxies of a snapshot are observed, and what they are if not given."""
+
+_PICTURES: dict[str, Any] = {"id": "id", "file": "file"}
+_FILES: dict[str, Any] = {"table": None, "mapping": None, "rows": None, "pixel_scale": None, "zero_point": None}
 
 
 def images(options: Namespace) -> None:
@@ -30,8 +47,9 @@ def images(options: Namespace) -> None:
     from galineage.store.image_store import prepare_image_store
 
     mocks = is_snapshot(Path(options.source)) or bool(options.export)
-    if not mocks and (given := [name for name in _OF_SNAPSHOTS if getattr(options, name) is not None]):
-        raise ConfigError(f"--{given[0]} goes with a snapshot, and this is none", where=options.source)
+    _refuse_unfit(options, mocks=mocks)
+    for name, value in {**_MOCKS, **_PICTURES}.items():
+        setattr(options, name, value if getattr(options, name) is None else getattr(options, name))
     found, recipe, catalogue, domain = _mocks(options) if mocks else _files(options)
     print(f"{len(found)} images of {domain}", flush=True)
     with executor_of(options.scheduler) as executor:
@@ -47,13 +65,32 @@ def images(options: Namespace) -> None:
     _tell(store, domain, Path(options.out))
 
 
+def _refuse_unfit(options: Namespace, *, mocks: bool) -> None:
+    """Refuse options that would change nothing: who gives them expects that they do."""
+    given = [name for name in (*_MOCKS, *_PICTURES, *_FILES, "pictures") if getattr(options, name) is not None]
+    unfit = {
+        **dict.fromkeys(() if mocks else _MOCKS, "goes with a snapshot, and this is none"),
+        **dict.fromkeys((*_PICTURES, *_FILES, "pictures") if mocks else (), "goes with files, and this is a snapshot"),
+        **dict.fromkeys(() if mocks or options.pictures else _PICTURES, "goes with --pictures, which is not given"),
+        **dict.fromkeys(
+            ("fwhm", "noise") if options.skies else (), "and --skies: a real sky has its own seeing and noise"
+        ),
+        **dict.fromkeys(("zero_point",) if options.pictures else (), "and --pictures: what they show is no flux"),
+    }
+    for name in given:
+        if name in unfit:
+            raise ConfigError(
+                f"--{name.replace('_', '-')} {unfit[name]}", where=options.source, advice="leave one of them out"
+            )
+
+
 def _files(options: Namespace) -> tuple[Readable, ImageRecipe, Catalogue | None, str]:
     """Open what a survey gave."""
     from galineage.sources.images import open_images, open_pictures
 
     domain = options.domain or Path(options.source).resolve().name
     recipe = _recipe(options, picture=options.pictures is not None)
-    found: Readable
+    found: ImageFiles | PictureFolder
     if options.pictures:
         if options.pixel_scale is None or len(recipe.bands) != 3:
             raise ConfigError("pictures need --pixel-scale, and three --bands, blue first", where=options.source)
@@ -66,10 +103,15 @@ def _files(options: Namespace) -> tuple[Readable, ImageRecipe, Catalogue | None,
             id=options.id,
             file=options.file,
         )
-        return found, recipe, _catalogue(options), domain
+        return _first(found, options), recipe, _catalogue(options), domain
     said = {name: getattr(options, name) for name in ("pixel_scale", "zero_point")}
     found = open_images(options.source, bands=recipe.bands, **{k: v for k, v in said.items() if v is not None})
-    return found, recipe, _catalogue(options), domain
+    return _first(found, options), recipe, _catalogue(options), domain
+
+
+def _first(found: ImageFiles | PictureFolder, options: Namespace) -> Readable:
+    """Return the first images of some, if no more are wanted."""
+    return found.select(range(min(options.limit, len(found)))) if options.limit else found
 
 
 def _mocks(options: Namespace) -> tuple[Readable, ImageRecipe, Catalogue | None, str]:

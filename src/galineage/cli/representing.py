@@ -107,29 +107,17 @@ def represent(options: Namespace) -> None:
 
 def _draw_map(options: Namespace, names: Sequence[str], found: Sequence[Catalogue], width: int) -> None:
     """Write the page of a map of all galaxies."""
-    import numpy as np
-
     from galineage.evaluation import landscape
-    from galineage.evaluation.sample import Sample
-    from galineage.fields import representation_features
-    from galineage.study.representation_pages import write_map
+    from galineage.study.representation_pages import samples, write_map
 
     wanted = options.properties or _PROPERTIES
-    samples = [
-        Sample(
-            name,
-            views.features(representation_features(width)),
-            {item: np.asarray(views[item], dtype=float) for item in wanted if item in views},
-            np.asarray(views.ids if views.root is None else views.root).astype(str),
-        )
-        for name, views in zip(names, found, strict=True)
-    ]
-    known = [item for item in wanted if any(item in one.properties for one in samples)]
+    shown = samples(names, found, wanted, width)
+    known = [item for item in wanted if any(item in one.properties for one in shown)]
     if options.properties and (unknown := [item for item in options.properties if item not in known]):
         raise DataError(
             f"no galaxy's {unknown[0]} is known", where=str(options.images), advice="leave it out of --properties"
         )
-    made = landscape.compute(samples, known, seed=options.seed)
+    made = landscape.compute(shown, known, seed=options.seed)
     path = Path(options.map)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_map(path, made, found, f"{Path(options.images).name} as {Path(options.representation).name} sees them")

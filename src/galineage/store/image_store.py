@@ -17,10 +17,11 @@ from galineage.cosmology import TNG
 from galineage.errors import ConfigError, DataError
 from galineage.fields import FIELDS
 from galineage.galaxy import Skip
+from galineage.guard import parse_json
 from galineage.images import ImageRecipe, Petrosian, prepare_images
 from galineage.light import kpc_per_arcsec
 from galineage.lock import locked
-from galineage.store.parts import agree, part_path, plain, work_through
+from galineage.store.parts import agree, part_name, part_path, plain, work_through
 from galineage.store.row_store import PLAN, RowStore
 from galineage.store.shards import read_shard, shard_path, write_shard
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ImageStore", "make_image_shard", "prepare_image_store"]
 
-FORMAT = 1
+FORMAT = 2
 ARRAY = "images"
 LARGEST_SHARD = 65_536
 
@@ -96,10 +97,13 @@ class ImageStore(RowStore):
         """Side of an image."""
         return int(self.settings["images"]["pixels"])
 
-    def sources(self) -> dict[str, Any]:
-        """Return what the images of each domain were made from, in JSON types; None where they are files."""
-        plans = (json.loads((part / PLAN).read_text(encoding="utf-8")) for part in (self.path / "parts").iterdir())
-        return {plan["domain"]: plan["source"] for plan in plans}
+    def sources(self) -> dict[str, list[Any]]:
+        """Return what the images of each domain were made from, part by part, in JSON types; None for files."""
+        found: dict[str, list[Any]] = {}
+        for part in sorted((self.path / "parts").iterdir()):
+            plan = parse_json((part / PLAN).read_text(encoding="utf-8"))
+            found.setdefault(plan["domain"], []).append(plan["source"])
+        return found
 
 
 def prepare_image_store(
@@ -116,8 +120,8 @@ def prepare_image_store(
 ) -> ImageStore:
     """Make images ready for a network and put them into a store.
 
-    A store grows by parts, one for each domain; what is there is never changed. A run that is stopped, in whatever way,
-    goes on where it was when it is started again with the same arguments, and ends with the same bytes.
+    A store grows by parts, one for each domain and snapshot; what is there is never changed. A run that is stopped, in
+    whatever way, goes on where it was when it is started again with the same arguments, and ends with the same bytes.
 
     Parameters
     ----------
@@ -133,8 +137,8 @@ def prepare_image_store(
     domain : str
         What the survey or simulation is called.
     catalogue : Catalogue, optional
-        Of the galaxies: columns go into the store as the truth, by identifier, and so does ``root``. An image whose
-        galaxy it does not have is skipped.
+        Of the galaxies, of one ``snapshot`` if it tells: columns go into the store as the truth, by identifier, and so
+        does ``root``. An image whose galaxy it does not have is skipped.
     executor : concurrent.futures.Executor, optional
         Who makes the shards: a process pool, a Dask client, anything with ``submit``. Default: ``workers`` threads.
     workers : int
@@ -167,7 +171,7 @@ def prepare_image_store(
     known = _known(catalogue, domain)
     root = Path(out)
     with locked(root):
-        part = _plan(root, images, recipe, domain, per_shard)
+        part = _plan(root, images, recipe, domain, catalogue, per_shard)
         numbers = range(-(-len(images) // per_shard))
         missing = [number for number in numbers if read_shard(shard_path(part, number)) is None]
         views = _views(images.ids)
@@ -184,13 +188,15 @@ def prepare_image_store(
     return ImageStore(root)
 
 
-def _plan(root: Path, images: Readable, recipe: ImageRecipe, domain: str, per_shard: int) -> Path:
+def _plan(
+    root: Path, images: Readable, recipe: ImageRecipe, domain: str, catalogue: Catalogue | None, per_shard: int
+) -> Path:
     """Write down what is to be made, or compare it with what was written down before."""
     # the pixel scale is a filter: files may leave it open where mocks do not, and every row has its own
     told = {name: value for name, value in recipe.describe().items() if name != "pixel_scale"}
     settings = {"images": told, "number": "float16", "images_per_shard": per_shard}
     agree(root / "store.json", _json({"format": FORMAT, "settings": settings}), "the store")
-    part = part_path(root, domain)
+    part = part_path(root, part_name(domain, catalogue))
     describe = getattr(images, "describe", None)
     plan = {
         "format": FORMAT,

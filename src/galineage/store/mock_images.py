@@ -169,7 +169,7 @@ class SnapshotImages:
         Real pieces of sky with their PSFs, one of which is drawn for each image.
     keep : path, optional
         Folder in which the raw and the observed image of each row are written, as `galineage.light.write_images` does,
-        into files called ``DOMAIN-ID-VIEW.fits``.
+        into files called ``DOMAIN-SNAPSHOT-ID-VIEW.fits``.
 
     Attributes
     ----------
@@ -268,7 +268,8 @@ class SnapshotImages:
             sky = self.skies.read(int(np.random.default_rng(seed).integers(len(self.skies))))
             seen = insert(raw, sky, self.config.insertion, seed=seed)
         if self.keep is not None:
-            file = re.sub(r"[^A-Za-z0-9_.-]", "_", f"{self.source.domain}-{name}-{view}.fits")
+            snapshot = "" if facts["snapshot"] is None else f"-{facts['snapshot']:03d}"
+            file = re.sub(r"[^A-Za-z0-9_.-]", "_", f"{self.source.domain}{snapshot}-{name}-{view}.fits")
             write_images(self.keep / file, {"RAW": raw, "OBSERVED": seen})
         matrix = np.asarray(raw.meta["view"]["matrix"])
         camera = {"los": matrix[2].tolist(), "up": matrix[1].tolist()}

@@ -17,7 +17,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["agree", "part_path", "plain", "work_through"]
+    from galineage.galaxy import Catalogue
+
+__all__ = ["agree", "part_name", "part_path", "plain", "work_through"]
+
+
+def part_name(domain: str, catalogue: Catalogue | None) -> str:
+    """Return what a part of a store is called: its domain, with the snapshot if the catalogue's galaxies have one."""
+    if catalogue is None or "snapshot" not in catalogue:
+        return domain
+    snapshots = np.unique(catalogue["snapshot"])
+    return f"{domain}-{int(snapshots[0]):03d}" if len(snapshots) == 1 and np.isfinite(snapshots[0]) else domain
 
 
 def part_path(root: Path, name: str) -> Path:

@@ -16,7 +16,7 @@ from galineage.lock import locked
 from galineage.sources.native import view_counts
 from galineage.stars import measure
 from galineage.store.map_store import PLAN, MapStore
-from galineage.store.parts import agree, part_path, plain, work_through
+from galineage.store.parts import agree, part_name, part_path, plain, work_through
 from galineage.store.settings import StoreConfig, kept
 from galineage.store.shards import read_shard, shard_path, write_shard
 from galineage.views import CHANNELS, make_maps, refine
@@ -127,9 +127,7 @@ def prepare(
 def _plan(root: Path, source: Galaxies, catalogue: Catalogue, config: StoreConfig) -> tuple[Path, dict[str, Any]]:
     """Write down what is to be made, or compare it with what was written down before."""
     agree(root / "store.json", {"format": FORMAT, "settings": config.describe()}, "the store")
-    snapshots = np.unique(catalogue["snapshot"]) if "snapshot" in catalogue else np.zeros(0)
-    name = f"{source.domain}-{int(snapshots[0]):03d}" if len(snapshots) == 1 else source.domain
-    part = part_path(root, name)
+    part = part_path(root, part_name(source.domain, catalogue))
     plan = {
         "format": FORMAT,
         "domain": source.domain,

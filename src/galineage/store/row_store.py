@@ -193,8 +193,9 @@ class RowStore(ABC):
         -------
         Catalogue
             Catalogued values and truths, and what they do not tell measured on the stars (`galineage.stars.measure`),
-            in registry units; ``n_views``. A quantity that some galaxy lacks is no column, unless the registry says
-            what missing means. What differs between views is that of the first. ``root`` is None if any is unknown.
+            in registry units; ``n_views``. What a galaxy lacks is NaN (a column of int64 or bool is float64 then); what
+            all lack is no column. Where NaN means something (no merger), a galaxy of which nothing is said keeps the
+            column away. What differs between views is that of the first. ``root`` is None if any is unknown.
 
         Raises
         ------
@@ -218,10 +219,14 @@ class RowStore(ABC):
         """Return rows as a catalogue."""
         every = [_known(row) for row in rows]
         columns = {}
-        for name in (name for name in FIELDS if all(name in one for one in every)):
-            values = self._numbers(name, [one[name] for one in every])
-            if FIELDS[name].missing or np.isfinite(values).all():
-                columns[name] = values if FIELDS[name].kind == "float" else values.astype(FIELDS[name].kind)
+        for name, about in FIELDS.items():
+            told = [name in one for one in every]
+            if not (all(told) if about.missing else any(told)):
+                continue
+            values = self._numbers(name, [one.get(name) for one in every])
+            known = np.isfinite(values)
+            if about.missing or known.any():
+                columns[name] = values.astype(about.kind) if about.kind != "float" and known.all() else values
         roots = [row["root"] for row in rows]
         return Catalogue(
             columns=columns,
@@ -241,7 +246,7 @@ class RowStore(ABC):
     def views(self, domain: str | None = None) -> Catalogue:
         """Return the views as a catalogue with maps, a row each: what a network for maps learns from.
 
-        Columns are those of `galaxies`; what is measured on images is that of each view, whose number is ``view``.
+        Columns are those of `galaxies`, and ``view``, its number; what is measured on images is that of each view.
         Identifiers repeat, and views of one galaxy share its root. Where roots are unknown each galaxy is its own,
         unless there are several snapshots of a domain: a galaxy at two of them has two identifiers, so ``root`` is None
         then.
@@ -262,10 +267,10 @@ class RowStore(ABC):
         place = {name: k for k, name in enumerate(dict.fromkeys(names))}  # the order of `galaxies`
         if self.VIEWS_DIFFER:
             found = self._listed([self.rows[k] for k in rows], domain)
-            view = np.array([self.rows[k]["view"] for k in rows], dtype=np.int64)
-            found = replace(found, columns={**found.columns, "view": view})
         else:
             found = galaxies.select(np.array([place[name] for name in names], dtype=np.int64))
+        view = np.array([self.rows[k]["view"] for k in rows], dtype=np.int64)
+        found = replace(found, columns={**found.columns, "view": view})
         times = {name[:2] for name in place}
         alone = len(times) == len({domain for domain, _ in times})
         root = self.groups[rows] if found.root is None and alone else found.root

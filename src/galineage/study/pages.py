@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from astropy.table import Table
 
     from galineage.evaluation import Scores
+    from galineage.galaxy import Catalogue
 
 __all__ = ["KINDS", "Maker", "accuracy_table"]
 
@@ -63,7 +64,7 @@ Maker = Callable[[Results, Mapping[str, Any]], list[Panel | Grid]]
 def make_balance(results: Results, options: Mapping[str, Any]) -> list[Panel | Grid]:
     """Histograms of the target before and after earlier snapshots, or views, were added (Figure 1)."""
     found = balance.compute(
-        [(name, results.catalogue(name, options.get("rows", "all"))) for name in options["domains"]],
+        [(name, _whole(results, name, options.get("rows", "all"))) for name in options["domains"]],
         views=bool(options.get("views")),
     )
     return [
@@ -78,9 +79,16 @@ def make_balance(results: Results, options: Mapping[str, Any]) -> list[Panel | G
     ]
 
 
+def _whole(results: Results, domain: str, rows: str | None, *features: str) -> Catalogue:
+    """Galaxies of a domain whose target, and features, are known."""
+    return results.catalogue(domain, rows).complete([results.study.target, *features])
+
+
 def make_corner(results: Results, options: Mapping[str, Any]) -> list[Panel | Grid]:
     """Draw inputs and target of several domains against each other (Figure 2)."""
-    catalogues = [(name, results.catalogue(name, options.get("rows"))) for name in options["domains"]]
+    catalogues = [
+        (name, _whole(results, name, options.get("rows"), *options["features"])) for name in options["domains"]
+    ]
     found = inputs.compute(catalogues, options["features"], target=results.study.target)
     figure = figure_of([ax for ax in np.ravel(inputs.draw(found)) if ax is not None])
     verdicts = (inputs.judge(found),)

@@ -46,6 +46,7 @@ __all__ = [
     "make_population",
     "make_property_transfer",
     "make_shift_power",
+    "samples",
     "write_map",
 ]
 
@@ -59,9 +60,9 @@ def make_landscape(results: Results, options: Mapping[str, Any]) -> list[Panel |
     With ``interactive`` the same map is written as a page of its own beside the report: ``NAME.html``.
     """
     catalogues = _catalogues(results, options)
-    samples = _samples(catalogues, options)
+    shown = _samples(catalogues, options)
     found = landscape.compute(
-        samples, _known(samples, options), most=int(options.get("most", 3000)), seed=results.study.seed
+        shown, _known(shown, options), most=int(options.get("most", 3000)), seed=results.study.seed
     )
     if options.get("interactive"):
         write_map(results.out / f"{options['name']}.html", found, catalogues, str(options["title"]))
@@ -70,11 +71,11 @@ def make_landscape(results: Results, options: Mapping[str, Any]) -> list[Panel |
 
 def make_property_transfer(results: Results, options: Mapping[str, Any]) -> list[Panel | Grid]:
     """``properties`` taken over from the nearest galaxies within and across ``domains``, or between ``pairs_shown``."""
-    samples = _samples(_catalogues(results, options), options)
+    shown = _samples(_catalogues(results, options), options)
     pairs = [tuple(pair) for pair in options["pairs_shown"]] if "pairs_shown" in options else None
     properties = list(options["properties"])
     found = property_transfer.compute(
-        samples, properties, pairs=pairs, k=int(options.get("k", property_transfer.NEIGHBOURS)), seed=results.study.seed
+        shown, properties, pairs=pairs, k=int(options.get("k", property_transfer.NEIGHBOURS)), seed=results.study.seed
     )
     return [_panel(options, figure_of(property_transfer.draw(found)), property_transfer.judge(found), found)]
 
@@ -249,16 +250,35 @@ def _names(catalogue: Catalogue, told: Sequence[str]) -> list[tuple[Any, ...]]:
 
 
 def _samples(catalogues: Sequence[Catalogue], options: Mapping[str, Any]) -> list[Sample]:
-    names = representation_features(int(options.get("width", 256)))
     wanted = [str(name) for name in options.get("properties", ())]
+    return samples(options["domains"], catalogues, wanted, int(options.get("width", 256)))
+
+
+def samples(
+    names: Sequence[str], catalogues: Sequence[Catalogue], properties: Sequence[str], width: int = 256
+) -> list[Sample]:
+    """Return representations and what is known, for the figures of representations.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of the domains.
+    catalogues : sequence of Catalogue
+        One for each, with columns ``rep_000`` and so on.
+    properties : sequence of str
+        Field names; of each domain those are taken that it has.
+    width : int
+        Numbers in a representation.
+    """
+    features = representation_features(width)
     return [
         Sample(
             domain,
-            catalogue.features(names),
-            {name: np.asarray(catalogue[name], dtype=float) for name in wanted if name in catalogue},
+            catalogue.features(features),
+            {name: np.asarray(catalogue[name], dtype=float) for name in properties if name in catalogue},
             _whose(catalogue),
         )
-        for domain, catalogue in zip(options["domains"], catalogues, strict=True)
+        for domain, catalogue in zip(names, catalogues, strict=True)
     ]
 
 
@@ -269,9 +289,9 @@ def _whose(catalogue: Catalogue) -> NDArray[np.str_]:
     return np.char.add(np.char.add(catalogue.domain.astype(str), "/"), np.asarray(catalogue.ids).astype(str))
 
 
-def _known(samples: Sequence[Sample], options: Mapping[str, Any]) -> list[str]:
+def _known(shown: Sequence[Sample], options: Mapping[str, Any]) -> list[str]:
     """Properties asked for that some domain has: a survey has no truth, and may be alone."""
-    return [name for name in options.get("properties", ()) if any(name in item.properties for item in samples)]
+    return [name for name in options.get("properties", ()) if any(name in item.properties for item in shown)]
 
 
 def _panel(options: Mapping[str, Any], figure: Any, verdict: Any, found: Any) -> Panel:

@@ -20,7 +20,7 @@ from galineage.sources.images.limits import check_shape
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -62,6 +62,20 @@ class PictureFolder:
     def __len__(self) -> int:
         """Return the number of pictures."""
         return len(self.files)
+
+    def select(self, rows: Sequence[int]) -> PictureFolder:
+        """Return the pictures of some rows."""
+        which = np.asarray(rows, dtype=np.int64)
+        scale = self.pixel_scale if np.ndim(self.pixel_scale) == 0 else np.asarray(self.pixel_scale)[which]
+        return PictureFolder(
+            self.root,
+            tuple(self.files[k] for k in which),
+            tuple(self.ids[k] for k in which),
+            self.bands,
+            scale,
+            None if self.redshift is None else self.redshift[which],
+            {name: np.asarray(column)[which] for name, column in self.table.items()},
+        )
 
     def read(self, row: int) -> Cutout:
         """Read one picture.
