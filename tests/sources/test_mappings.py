@@ -49,7 +49,7 @@ def test_a_table_may_have_a_representation(tmp_path):
     found = open_source(write_as(table, tmp_path / "t.parquet", "parquet"), mapping).read()
     assert (found["rep_002"] == 0.5).all()
     assert "rep_001" not in found
-    for wrong in ('"many"', "-1", "5000"):
+    for wrong in ('"many"', "-1", "5000", "true"):
         with pytest.raises(ConfigError):
             parse_mapping(MAPPING.replace("id =", f"representation = {wrong}\nid =", 1))
 

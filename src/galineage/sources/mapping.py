@@ -411,7 +411,7 @@ def _known(
 
 
 def _typed(value: Any, kind: Any, where: str, expected: str) -> Any:
-    if not isinstance(value, kind):
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise ConfigError(f"the value is {value!r}", where=where, expected=expected)
     return value
 
