@@ -162,10 +162,16 @@ class Marginal:
         return np.where(np.isfinite(truth), self._masked(values), np.nan)
 
     def quantile(self, probabilities: Sequence[float]) -> Array:
-        """Quantiles (linear between ordered draws), shape (q, n); target's unit or dex."""
-        place = np.asarray(probabilities, dtype=float)[:, None] * np.maximum(self.defined - 1, 0)
+        """Quantiles (linear between ordered draws), shape (q, n); target's unit or dex.
+
+        The k-th of S ordered draws stands at k / (S + 1) (Hyndman & Fan 1996, definition 6): between two of them lies
+        the share of truths that is promised, whatever S is. numpy's default puts them too far in: of 400 draws its
+        68 and 95 % intervals hold 67.7 and 94.5 %.
+        """
+        last = np.maximum(self.defined - 1, 0)
+        place = np.clip(np.asarray(probabilities, dtype=float)[:, None] * (self.defined + 1) - 1, 0, last)
         low = np.floor(place).astype(np.int64)
-        high = np.minimum(low + 1, np.maximum(self.defined - 1, 0))
+        high = np.minimum(low + 1, last)
         below, above = (np.take_along_axis(self._sorted, rows, axis=0) for rows in (low, high))
         return self._masked(below + (place - low) * (above - below))
 

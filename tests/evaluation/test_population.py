@@ -52,7 +52,7 @@ def test_size_at_fixed_mass_correlates_where_it_should():
         assert value > 5 * error > 0
     rng = np.random.default_rng(3)
     lone = members("survey")
-    shuffled = Members("survey", lone.draws, lone.mstar, lone.size, rng.permutation(lone.mode), lone.std)
+    shuffled = Members("survey", rng.permutation(lone.draws), lone.mstar, lone.size, lone.mode, lone.std)
     value, error = population.compute(shuffled, members("mocks", seed=1), matched=False).at_fixed_mass["survey"]
     assert abs(value) < 4 * error
 
@@ -112,8 +112,11 @@ def test_table_and_figure():
     assert len(table) == 32
     assert {"p10", "p50_error", "true_p50"} <= set(table.colnames)
     axes = population.draw(found)
-    assert len(axes) == 3
+    assert len(axes) == 4
     figure_of(axes).canvas.draw()
+    assert [ax.get_title() for ax in axes[2:]] == ["survey: posterior modes", "survey: posterior medians"]
+    cells = found.hexagons.medians
+    assert np.abs(cells["median"] - cells["mode"]).max() < 0.1, "of these both are the centre"
 
 
 def test_what_is_refused():

@@ -163,7 +163,7 @@ def draw(result: Coverage, ax: Axes | None = None, *, index: int = 0) -> Axes:
             result.nominal, result.band_low, result.band_high, color=MUTED, alpha=0.6, lw=0, label="calibrated (99 %)"
         )
         ax.plot([0, 1], [0, 1], color=INK, lw=0.8, ls="--")
-        ax.text(0.04, 0.70, "too wide:\ntruth inside too often", ha="left", va="bottom", color="#666666", fontsize=9)
+        ax.text(0.04, 0.66, "too wide:\ntruth inside too often", ha="left", va="top", color="#666666", fontsize=9)
         ax.text(0.96, 0.28, "too narrow:\ntruth outside too often", ha="right", va="top", color="#666666", fontsize=9)
     ax.fill_between(result.nominal, result.low, result.high, color=colour(index), alpha=0.3, lw=0)
     ax.plot(

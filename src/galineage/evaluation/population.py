@@ -98,6 +98,11 @@ class Members:
         """Number of galaxies, each with all of its views."""
         return len(np.unique(np.asarray(self.galaxies)))
 
+    @property
+    def median(self) -> Array:
+        """Median of each galaxy's draws (n,), as ``draws``."""
+        return np.asarray(np.nanmedian(np.asarray(self.draws, dtype=np.float64), axis=1))
+
     def select(self, rows: NDArray[np.int64]) -> Members:
         """Return some rows (m,)."""
         parts: dict[str, Any] = {key: np.asarray(getattr(self, key))[rows] for key in _COLUMNS}
@@ -159,9 +164,10 @@ class Population:
         Observed minus simulated median at equal mass, mean over bins weighted by observed galaxies, with its bootstrap
         error; target's unit or dex.
     at_fixed_mass : mapping of str to (float, float)
-        Correlation of the mode with log size after the mean in each bin of mass is taken off, and its bootstrap error.
+        Correlation of the posterior median with log size after the mean in each bin of mass is taken off, and its
+        bootstrap error.
     hexagons : Hexagons
-        The observed galaxies on the plane of mass and size.
+        The observed galaxies on the plane of mass and size: ``mode``, ``median`` and ``std`` of their posteriors.
     matched : bool
         Whether both have the same distribution of mass.
     target : str
@@ -257,7 +263,7 @@ def compute(
         numbers=MappingProxyType({item.name: item.count for item in both}),
         offset=_offset(tracks[observed.name, "mstar"], tracks[simulated.name, "mstar"]),
         at_fixed_mass=MappingProxyType({item.name: _correlation(item, edges, n_boot, seed) for item in both}),
-        hexagons=hexagons(x, y, {"mode": observed.mode, "std": observed.std}),
+        hexagons=hexagons(x, y, {"mode": observed.mode, "median": observed.median, "std": observed.std}),
         matched=matched,
         target=target,
     )
@@ -333,9 +339,9 @@ def _offset(observed: Track, simulated: Track) -> tuple[float, float]:
 
 
 def _correlation(item: Members, edges: Array, n_boot: int, seed: int) -> tuple[float, float]:
-    """Correlation of mode and log size within bins of mass, with its bootstrap error."""
+    """Correlation of posterior median and log size within bins of mass, with its bootstrap error."""
     which = assign(np.log10(np.asarray(item.mstar, dtype=float)), edges)
-    pair = np.stack([np.asarray(item.mode, dtype=float), np.log10(np.asarray(item.size, dtype=float))])
+    pair = np.stack([item.median, np.log10(np.asarray(item.size, dtype=float))])
     used = np.zeros(len(item), dtype=bool)
     for i in range(len(edges) - 1):
         mine = (which == i) & np.isfinite(pair).all(axis=0)

@@ -26,6 +26,9 @@ _SIZE_LABEL = r"$\log_{10}\,$Size [kpc]"
 def draw(result: Population, figure: Figure | SubFigure | None = None) -> list[Axes]:
     """Draw samples of the observed along mass and size, both populations' quantiles, and hexagons of mass and size.
 
+    The hexagons are coloured by the posteriors' modes, as published, and by their medians: where a posterior is highest
+    at the end of the range, the mode is 0 whatever else it says.
+
     Parameters
     ----------
     result : Population
@@ -36,10 +39,10 @@ def draw(result: Population, figure: Figure | SubFigure | None = None) -> list[A
     Returns
     -------
     list of Axes
-        Three: along mass, along size, hexagons.
+        Four: along mass, along size, hexagons of modes and of medians.
     """
-    figure = figure or new_figure(13.2, 4.3)
-    axes: list[Axes] = list(np.ravel(figure.subplots(1, 3)))
+    figure = figure or new_figure(10.4, 8.2)
+    axes: list[Axes] = list(np.ravel(figure.subplots(2, 2)))
     observed, simulated = result.names
     for ax, along in zip(axes, ("mstar", "size"), strict=False):
         track = result.tracks[observed, along]
@@ -61,7 +64,8 @@ def draw(result: Population, figure: Figure | SubFigure | None = None) -> list[A
     axes[0].legend(loc="upper left", fontsize=9, title="median, 10-90 % (dashed)", title_fontsize=9)
     if result.matched:
         axes[1].text(0.03, 0.97, "matched in stellar mass", transform=axes[1].transAxes, va="top", fontsize=9)
-    _hexagons(result, figure, axes[2])
+    for ax, what in zip(axes[2:], ("mode", "median"), strict=True):
+        _hexagons(result, figure, ax, what)
     return axes
 
 
@@ -75,21 +79,22 @@ def _lines(ax: Axes, track: Track, shade: str, label: str, marker: str) -> None:
         ax.plot(track.middle[keep], track.values[row, keep], color=shade, ls="--", lw=1.2)
 
 
-def _hexagons(result: Population, figure: Figure | SubFigure, ax: Axes) -> None:
+def _hexagons(result: Population, figure: Figure | SubFigure, ax: Axes, what: str) -> None:
     cells = result.hexagons
-    mode, std = cells.medians["mode"], np.nan_to_num(cells.medians["std"], nan=_LARGE)
+    best, std = cells.medians[what], np.nan_to_num(cells.medians["std"], nan=_LARGE)
     share = np.clip((std - _SMALL) / (_LARGE - _SMALL), 0, 1)
     size = _DOTS[0] + (_DOTS[1] - _DOTS[0]) * share
     low, high = feature_range(result.target)
     # most galaxies lie near one end of the range
-    high = min(high, max(low + 0.2 * (high - low), float(np.nanmax(mode, initial=low))))
-    shown = ax.scatter(cells.x, cells.y, c=mode, s=size**2, marker="h", cmap=SEQUENTIAL, vmin=low, vmax=high, lw=0)
-    figure.colorbar(shown, ax=ax, label=axis_label(result.target, "median mode of"), pad=0.01)
+    largest = max(float(np.nanmax(cells.medians[name], initial=low)) for name in ("mode", "median"))
+    high = min(high, max(low + 0.2 * (high - low), largest))
+    shown = ax.scatter(cells.x, cells.y, c=best, s=size**2, marker="h", cmap=SEQUENTIAL, vmin=low, vmax=high, lw=0)
+    figure.colorbar(shown, ax=ax, label=axis_label(result.target, f"{what} of"), pad=0.01)
     for value in (_SMALL, 0.5 * (_SMALL + _LARGE), _LARGE):
         dot = _DOTS[0] + (_DOTS[1] - _DOTS[0]) * (value - _SMALL) / (_LARGE - _SMALL)
         ends = {_SMALL: "≤ ", _LARGE: "≥ "}
         ax.plot([], [], "h", ms=dot, color="#777777", mew=0, label=f"{ends.get(value, '')}{value:g}")
-    ax.set(xlabel=axis_label("mstar"), ylabel=_SIZE_LABEL, title=result.names[0])
+    ax.set(xlabel=axis_label("mstar"), ylabel=_SIZE_LABEL, title=f"{result.names[0]}: posterior {what}s")
     (left, right), (bottom, top) = cells.limits
     pad = 0.06 * (right - left), 0.06 * (top - bottom)
     ax.set(xlim=(left - pad[0], right + pad[0]), ylim=(bottom - pad[1], top + 5 * pad[1]))

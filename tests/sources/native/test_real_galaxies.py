@@ -11,7 +11,7 @@ import galineage
 from galineage.cosmology import ILLUSTRIS, TNG
 from galineage.errors import DataError
 from galineage.history import find_mergers
-from galineage.sources.native import EagleSource, TngSource, from_box, read_cutout
+from galineage.sources.native import EagleSource, MissingChunksWarning, TngSource, from_box, read_cutout
 from galineage.sources.native.bulk import chunks_of, read_rows
 from galineage.sources.native.sublink import read_tree_cutout
 from galineage.sources.native.tng_layout import TngFolder
@@ -27,7 +27,9 @@ def data(catalogs):
 
 def test_native_chunks_give_the_published_table(data, catalogs):
     source = TngSource(data / "native" / "tng100_groupcat", 99, "TNG100-1")
-    mine, table = source.subhaloes, galineage.open_source(catalogs / "properties_tng.h5py").read()
+    with pytest.warns(MissingChunksWarning, match="are not there"):  # a few of its 448 are at hand
+        mine = source.subhaloes
+    table = galineage.open_source(catalogs / "properties_tng.h5py").read()
     rows = np.flatnonzero(np.asarray(table["snapshot"]) == 99)
     place = {str(number): k for k, number in enumerate(mine.id)}
     shared = [(row, place[str(table.ids[row])]) for row in rows if str(table.ids[row]) in place]

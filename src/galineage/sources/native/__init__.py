@@ -8,6 +8,7 @@ from galineage.sources.native.opening import open_snapshot
 from galineage.sources.native.selection import EAGLE_VIEWS, TNG_VIEWS, Selection, view_counts
 from galineage.sources.native.sublink import SubLink, read_tree_cutout
 from galineage.sources.native.tng import TngSource
+from galineage.sources.native.tng_groups import MissingChunksWarning
 from galineage.sources.native.web import TngApi
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "EagleExport",
     "EagleGalaxy",
     "EagleSource",
+    "MissingChunksWarning",
     "Selection",
     "StarBirths",
     "SubLink",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +22,16 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-__all__ = ["STARS", "Frame", "Subhaloes", "frame_of", "read_subhaloes"]
+__all__ = ["STARS", "Frame", "MissingChunksWarning", "Subhaloes", "frame_of", "read_subhaloes"]
 
 STARS = 4
 """Particle type of stars and wind."""
 
 _MASS = 1e10
+
+
+class MissingChunksWarning(UserWarning):
+    """Chunks of a group catalogue are not there, and with them the galaxies they hold."""
 
 
 @dataclass(frozen=True)
@@ -141,9 +146,10 @@ _GROUP_COLUMNS = {"first": "GroupFirstSub", "subs": "GroupNsubs", "length_type":
 def read_subhaloes(folder: TngFolder) -> Subhaloes:
     """Read the group catalogue: every chunk once, only the columns needed.
 
-    Chunks may be empty or absent. Numbers of subhaloes come from ``GroupFirstSub``, so that a few chunks of a large
-    catalogue are enough to know whose rows they hold. The row of the first star comes from the offsets file if there
-    is one, and otherwise from the lengths of groups and subhaloes, for which all chunks up to that one are needed.
+    Chunks may be empty or absent; a `MissingChunksWarning` says how many subhaloes are absent with them. Numbers of
+    subhaloes come from ``GroupFirstSub``, so that a few chunks of a large catalogue are enough to know whose rows they
+    hold. The row of the first star comes from the offsets file if there is one, and otherwise from the lengths of groups
+    and subhaloes, for which all chunks up to that one are needed.
 
     Returns
     -------
@@ -172,6 +178,13 @@ def read_subhaloes(folder: TngFolder) -> Subhaloes:
     if frame is None or not parts:
         raise FileFormatError("the group catalogue holds no subhalo", where=str(folder.path))
     joined = {name: np.concatenate([one[name] for one in parts]) for name in parts[0]}
+    if len(joined["id"]) < total:
+        warnings.warn(
+            f"{folder.path}: {total - len(joined['id'])} of {total} subhaloes are in chunks of the group catalogue "
+            "that are not there; their galaxies will be missing",
+            MissingChunksWarning,
+            stacklevel=2,
+        )
     return _physical(joined, total, frame, _first_stars(folder, joined))
 
 
