@@ -100,7 +100,7 @@ class Members:
 
     @property
     def median(self) -> Array:
-        """Median of each galaxy's draws (n,), as ``draws``."""
+        """Median of each galaxy's draws, shape (n,); the target's unit, dex where the registry is logarithmic."""
         return np.asarray(np.nanmedian(np.asarray(self.draws, dtype=np.float64), axis=1))
 
     def select(self, rows: NDArray[np.int64]) -> Members:

@@ -148,8 +148,8 @@ def read_subhaloes(folder: TngFolder) -> Subhaloes:
 
     Chunks may be empty or absent; a `MissingChunksWarning` says how many subhaloes are absent with them. Numbers of
     subhaloes come from ``GroupFirstSub``, so that a few chunks of a large catalogue are enough to know whose rows they
-    hold. The row of the first star comes from the offsets file if there is one, and otherwise from the lengths of groups
-    and subhaloes, for which all chunks up to that one are needed.
+    hold. The row of the first star comes from the offsets file if there is one, and otherwise from the lengths of
+    groups and subhaloes, for which all chunks up to that one are needed.
 
     Returns
     -------
