@@ -146,6 +146,16 @@ def test_what_does_not_go_with_a_snapshot_is_told(tmp_path, capsys, box):
         assert words in error
 
 
+def test_brightness_may_stay(tmp_path, capsys):
+    files, fixed = survey(tmp_path / "a", 2), ("--stretch", "colour", "--fixed", 0.01, 5)
+    assert run(capsys, "images", files, *fixed, "--pixels", 16, "--out", tmp_path / "images")[0] == 0
+    settings = ImageStore(tmp_path / "images").settings["images"]
+    assert settings["stretch"] == {"softening": 0.01, "white": 5.0, "centre": 20}
+    status, _, error = run(capsys, "images", files, "--fixed", 0.01, 5, "--out", tmp_path / "other")
+    assert status == 1
+    assert "--stretch colour" in error
+
+
 def test_only_the_first_images(tmp_path, capsys):
     out = tmp_path / "images"
     assert run(capsys, "images", survey(tmp_path / "a", 3), "--limit", 2, "--pixels", 16, "--out", out)[0] == 0

@@ -145,6 +145,14 @@ def _add_images(group: _Group) -> None:
         choices=("log", "joint", "colour"),
         help="band by band as published, with limits over all bands, or keeping colours (default: %(default)s)",
     )
+    images.add_argument(
+        "--fixed",
+        type=float,
+        nargs=2,
+        metavar=("SOFT", "WHITE"),
+        help="of --stretch colour: where it goes from linear to logarithmic, and what becomes 1, in nanomaggies per "
+        "pixel, the same for all images: their brightness stays (for HSC at redshift 0.1: 0.003 1)",
+    )
     images.add_argument("--table", help="what is known of the galaxies, by the files' names; others are skipped")
     _table_options(images)
     images.add_argument("--pixel-scale", type=float, metavar="ARCSEC", help="of files that do not say it")

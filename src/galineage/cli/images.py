@@ -147,7 +147,10 @@ def _mocks(options: Namespace) -> tuple[Readable, ImageRecipe, Catalogue | None,
 def _recipe(options: Namespace, *, picture: bool) -> ImageRecipe:
     from galineage.images import ColourStretch, ImageRecipe, LogStretch, PetrosianConfig
 
-    how: Any = {"log": LogStretch(), "joint": LogStretch(joint=True), "colour": ColourStretch()}[options.stretch]
+    if options.fixed and options.stretch != "colour":
+        raise ConfigError(f"--fixed goes with --stretch colour, and this is {options.stretch}", where=options.source)
+    colour = ColourStretch(*options.fixed) if options.fixed else ColourStretch()
+    how: Any = {"log": LogStretch(), "joint": LogStretch(joint=True), "colour": colour}[options.stretch]
     return ImageRecipe(
         options.bands,
         pixels=options.pixels,
