@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Against", "Overlap", "compute", "draw", "judge"]
 
 _SHOWN = (0.4, 4.0)
+_LEAST = 0.1
 _WITHIN = 0.01
 _STEP = 0.05
 _HALVINGS = 4
@@ -284,27 +285,35 @@ def draw(result: Overlap, figure: Figure | SubFigure | None = None) -> list[Axes
         ax.set_visible(False)
     axes = axes[:count]
     _draw_matrix(result, axes[0])
-    bins = np.geomspace(*_SHOWN, 41).tolist()
+    low, high = _range(result)
+    bins = np.geomspace(low, high, 41).tolist()
     for ax, scored in zip(axes[1:], result.domains, strict=True):
         for j, reference in enumerate(result.domains):
             item = result.against[scored, reference]
-            inside = np.clip(item.scores, _SHOWN[0] * 1.0001, _SHOWN[1] * 0.9999)
+            inside = np.clip(item.scores, low * 1.0001, high * 0.9999)
             own = scored == reference
             ax.hist(
                 inside, bins, weights=np.full(len(inside), 100 / len(inside)), histtype="step", lw=1.6, color=colour(j),
                 ls="--" if own else "-", label=f"{'its other half' if own else reference}: {percent(*item.fraction)}",
             )  # fmt: skip
-        ax.axvline(1, color=INK, ls="--", lw=1)
-        ax.axvspan(1, _SHOWN[1], color=MUTED, alpha=0.25, lw=0)
+        room = 1.12 + 0.1 * len(result.domains)  # for the legend
+        ax.axvline(1, ymax=1 / room, color=INK, ls="--", lw=1)
+        ax.axvspan(1, high, color=MUTED, alpha=0.25, lw=0)
         ax.set_xscale("log")
-        ax.set_xlim(*_SHOWN)
-        ticks = [0.5, 0.7, 1, 1.5, 2, 3, 4]
+        ax.set_xlim(low, high)
+        ticks = [tick for tick in (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 4) if tick >= low]
         ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         ax.set_xticks([], minor=True)
-        ax.set_ylim(top=ax.get_ylim()[1] * (1.12 + 0.1 * len(result.domains)))
+        ax.set_ylim(top=ax.get_ylim()[1] * room)
         ax.set(title=f"{scored} against", xlabel="Out-of-domain score", ylabel="Galaxies [%]")
         ax.legend(loc="upper right", fontsize=9, borderaxespad=0.3)
     return axes
+
+
+def _range(result: Overlap) -> tuple[float, float]:
+    """Scores that are shown; the few beyond are in the last bins."""
+    every = np.concatenate([item.scores for item in result.against.values()])
+    return float(np.clip(np.quantile(every, 0.01), _LEAST, _SHOWN[0])), _SHOWN[1]
 
 
 def _draw_matrix(result: Overlap, ax: Axes) -> None:
