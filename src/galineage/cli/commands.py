@@ -68,7 +68,7 @@ def _image_demo(out: Path, options: Namespace) -> Path:
     from galineage.study.image_steps import on_image_toys
     from galineage.study.image_universe import make_image_universe
 
-    study = load_study("eisert2026").smaller(epochs=8 if options.small else 30, members=2)
+    study = load_study("eisert2026").smaller(epochs=_ALL, looks=8 if options.small else 30, members=2)
     study, boxes = on_image_toys(study, 170 if options.small else 200, stars=4000)
     make_image_universe(boxes, out / "data", workers=options.workers or 2, say=_say)
     return run_study(study, out / "data", out, workers=options.workers, say=_say)

@@ -390,11 +390,17 @@ class Study:
         every = experiment.targets or (self.target,)
         return every if model is None or model.joint else every[:1]
 
-    def smaller(self, *, epochs: int, members: int, folds: int = 100, toys: int = 1500) -> Study:
-        """Return the same study with shorter training, fewer folds, members and toys, for a quick look."""
+    def smaller(
+        self, *, epochs: int, members: int, folds: int = 100, toys: int = 1500, looks: int | None = None
+    ) -> Study:
+        """Return the same study with shorter training, fewer folds, members and toys, for a quick look.
+
+        ``looks`` is the most epochs of the representation, ``epochs`` that of all other networks and, without
+        ``looks``, of both. Few galaxies make few steps an epoch, so that networks of tables need more epochs, not less.
+        """
         return replace(
             self,
-            representation=_shorter(self.representation, epochs),
+            representation=_shorter(self.representation, epochs if looks is None else looks),
             domains=tuple(replace(item, toy=min(item.toy, toys)) for item in self.domains),
             experiments=tuple(
                 replace(
