@@ -121,6 +121,7 @@ def test_pictures_and_their_table(tmp_path, capsys):
         (("--mstar-min", 1e9), "--mstar-min goes with a snapshot"),
         (("--id", "name"), "--id goes with --pictures"),
         (("--pictures", "t.csv", "--zero-point", 22), "--zero-point and --pictures"),
+        (("--pictures", "t.csv", "--stretch", "colour"), "--stretch and --pictures"),
         (("--rows", "all"), "--table, which is not given"),
         (("--bands", "hsc-g", "hsc-g"), "each once"),
         (("--pixels", "2"), "4 to 4096 pixels"),
@@ -144,6 +145,20 @@ def test_what_does_not_go_with_a_snapshot_is_told(tmp_path, capsys, box):
         status, _, error = run(capsys, "images", box, *options, "--out", tmp_path / "out")
         assert status == 1
         assert words in error
+
+
+def test_a_run_goes_on_with_the_same_numbers_only(tmp_path, capsys):
+    silent = tmp_path / "a"
+    silent.mkdir()
+    for k in range(2):
+        values = np.stack([made.blob(64, flux=60, seed=k, noise=1e-3)] * 3)
+        np.savez(silent / f"{k}.npz", images=values, filters=["G", "R", "I"])
+    arguments = ("images", silent, "--pixels", 16, "--pixel-scale", 0.168, "--out", tmp_path / "images")
+    assert run(capsys, *arguments, "--zero-point", 27)[0] == 0
+    assert [row["id"] for row in ImageStore(tmp_path / "images").rows] == ["0", "1"]
+    status, _, error = run(capsys, *arguments, "--zero-point", 22.5)
+    assert status == 1
+    assert "source.options.zero_point: 27.0 was, 22.5 is" in error
 
 
 def test_brightness_may_stay(tmp_path, capsys):

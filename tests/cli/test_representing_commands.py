@@ -14,6 +14,7 @@ import made_images
 
 import galineage
 from galineage.cli import main
+from galineage.galaxy import Catalogue
 from galineage.sources import open_source
 from galineage.tables import read_table
 from galineage.training import contrastive
@@ -100,6 +101,52 @@ def test_a_killed_training_goes_on_and_ends_the_same(work, tmp_path, capsys, mon
     names = {path.name for path in (tmp_path / "rep").glob("weights-*")}
     assert names == {path.name for path in (tmp_path / "whole").glob("weights-*")}, "named by their checksum"
     assert {path.name for path in tmp_path.iterdir()} == {"whole", "rep"}
+
+
+def test_a_training_may_be_asked_more_when_it_goes_on(work, tmp_path, capsys, monkeypatch):
+    arguments = ("contrast", work / "images", "--domains", "sim", *QUICK, "--out", tmp_path / "rep")
+    epoch = contrastive.Run._one_epoch
+
+    def killed(run, shown):
+        if run.epoch == 2:
+            raise KeyboardInterrupt
+        return epoch(run, shown)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(contrastive.Run, "_one_epoch", killed)
+        assert run(capsys, *arguments)[0] == 130
+    status, said, _ = run(capsys, *arguments, "--probe", "mstar")
+    assert status == 0
+    assert "mstar from the nearest galaxies in the representation: R2" in said
+    lines = (tmp_path / "rep" / "history.csv").read_text().splitlines()
+    assert "probe_mstar" in lines[0]
+    assert len(lines) == 4
+
+
+def test_one_number_in_two_snapshots_is_two_galaxies(tmp_path, capsys):
+    class Later(Known):
+        def __init__(self, snapshot):
+            super().__init__(104, 0)
+            self.snapshot = snapshot
+
+        def read(self, row):
+            cutout = super().read(row)
+            facts = {**cutout.meta["facts"], "root": f"{self.snapshot}-{row // 2}", "snapshot": self.snapshot}
+            return type(cutout)(
+                cutout.values, cutout.bands, cutout.pixel_scale, redshift=0.1, meta={**cutout.meta, "facts": facts}
+            )
+
+    for snapshot in (84, 99):
+        ids = np.array([str(k) for k in range(52)])
+        catalogue = Catalogue({"snapshot": np.full(52, snapshot)}, ids, np.full(52, "sim"))
+        made_images.build(tmp_path / "images", Later(snapshot), domain="sim", per_shard=128, catalogue=catalogue)
+    arguments = ("contrast", tmp_path / "images", "--hold-out", "0.25", *QUICK, "--out", tmp_path / "rep")
+    assert run(capsys, *arguments)[0] == 0
+    held = read_table(tmp_path / "rep" / "held_out.ecsv")
+    assert set(held["Snapshot"].tolist()) == {"84", "99"}
+    _, card = galineage.load_representation(tmp_path / "rep")
+    assert card["held_out"]["galaxies"]["sim"] == len(held)
+    assert card["images"]["sim"] == 208 - 2 * len(held)
 
 
 @pytest.mark.parametrize(

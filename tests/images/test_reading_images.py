@@ -30,6 +30,13 @@ def test_a_mock_is_read_with_mask_and_variance(tmp_path):
     assert pickle.loads(pickle.dumps(found)).bands == found.bands
 
 
+def test_identifiers_are_names_without_ending_and_camera(tmp_path):
+    names = ("shalo_084-97_v0_HSC_GRIZY.fits", "shalo_084-97_v3_HSC_GRIZY.FITS", "b.v1.fit", "c.npz", "d.fits.gz")
+    for name in names:
+        (tmp_path / name).touch()
+    assert open_images(tmp_path).ids == ("b.v1", "c", "d", "shalo_084-97", "shalo_084-97")
+
+
 def test_bands_of_a_mock_may_lie_in_any_order(tmp_path):
     found = read_cutout(made.mock(tmp_path / "a.fits", bands="YIG"))
     assert found.bands == ("hsc-g", "hsc-i", "hsc-y")

@@ -249,12 +249,13 @@ def test_what_is_there_is_not_made_again_and_cut_files_are(tmp_path, store):
         ({"recipe": replace(RECIPE, stretch=LogStretch(joint=True))}, "joint"),
         ({"per_shard": 7}, "images_per_shard"),
         ({"images": Images(22)}, "ids"),
+        ({"catalogue": replace(catalogue(), root=None)}, r"known\.sha256"),
     ],
 )
 def test_other_settings_are_refused_with_what_changed(tmp_path, options, words):
-    build(tmp_path)
+    build(tmp_path, catalogue=catalogue())
     with pytest.raises(ConfigError, match=words):
-        build(tmp_path, **options)
+        build(tmp_path, **{"catalogue": catalogue(), **options})
 
 
 def test_what_concerns_all_stops_the_run_and_the_next_goes_on(tmp_path, store):

@@ -109,20 +109,41 @@ def test_large_galaxies_are_cut_at_the_largest_image():
     assert fixed.image_config(3.0, 0.1).pixels == 160
 
 
+class Skies:
+    """Two pieces of sky of other brightness."""
+
+    ids = ("a", "b")
+
+    def __init__(self, bands=QUICK.images.bands, pixel_scale=0.168):
+        self.bands, self.pixel_scale = bands, pixel_scale
+
+    def __len__(self):
+        return 2
+
+    def read(self, row):
+        values = np.full((3, 200, 200), 10.0 * (row + 1)) + np.random.default_rng(row).normal(size=(3, 200, 200))
+        kernel = np.stack([GaussianSeeing(0.7).kernel(self.pixel_scale)] * 3)
+        return Cutout(values, self.bands, self.pixel_scale, psf=kernel, name=self.ids[row])
+
+
+def test_every_sky_is_used_everywhere():
+    images = mocks((0, 1, 2, 4, 6, 7), replace(QUICK, insertion=Insertion(pixels=32)), skies=Skies())
+    steps = [images.read(row).meta["steps"][-1] for row in range(len(images))]
+    for sky in Skies.ids:
+        for place in ("row", "column"):
+            there = [step[place] for step in steps if step["sky"] == sky]
+            assert min(there) < 100 < max(there), "the draw of the place must not follow that of the sky"
+
+
+def test_skies_of_another_survey_bring_its_bands_and_pixels():
+    bands = ("decam-g", "decam-r", "decam-z")
+    config = replace(QUICK, images=replace(QUICK.images, bands=bands), insertion=Insertion(pixels=32))
+    images = mocks((0,), config, skies=Skies(bands, 0.262))
+    assert images.read(0).pixel_scale == 0.262
+    assert images.describe()["mocks"]["observation"] is None
+
+
 def test_real_skies_and_what_is_kept(tmp_path):
-    rng = np.random.default_rng(0)
-    kernel = np.stack([GaussianSeeing(0.7).kernel(0.168)] * 3)
-
-    class Skies:
-        ids = ("a", "b")
-
-        def __len__(self):
-            return 2
-
-        def read(self, row):
-            values = np.full((3, 200, 200), 10.0 * (row + 1)) + rng.normal(size=(3, 200, 200))
-            return Cutout(values, QUICK.images.bands, 0.168, psf=kernel, name=self.ids[row])
-
     config = replace(QUICK, insertion=Insertion(pixels=64))
     images = mocks(config=config, skies=Skies(), keep=tmp_path)
     found = [images.read(row) for row in range(9)]
@@ -147,7 +168,6 @@ def test_real_skies_and_what_is_kept(tmp_path):
         {"redshift": (0.2, 0.1)},
         {"most_pixels": 100},
         {"most_pixels": 10_000},
-        {"images": replace(QUICK.images, bands=("sdss-g", "sdss-r"))},
     ],
 )
 def test_impossible_settings_are_refused(bad):
@@ -162,4 +182,6 @@ def test_what_cannot_be_is_refused():
         mocks(skies=())
     with pytest.raises(DataError, match="no stars"):
         mocks((3,)).read(0)
+    with pytest.raises(ConfigError, match="sdss"):  # whose noise nobody described
+        mocks(config=MockConfig(images=replace(QUICK.images, bands=("sdss-g", "sdss-r"))))
     assert MockConfig(images=replace(QUICK.images, bands=("sdss-r",)), observation=CLEAN).observed is CLEAN

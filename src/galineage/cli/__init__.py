@@ -141,9 +141,8 @@ def _add_images(group: _Group) -> None:
     images.add_argument("--pixels", type=int, default=128, help="on each side of an image (default: %(default)s)")
     images.add_argument(
         "--stretch",
-        default="log",
         choices=("log", "joint", "colour"),
-        help="band by band as published, with limits over all bands, or keeping colours (default: %(default)s)",
+        help="band by band as published, with limits over all bands, or keeping colours (default: log)",
     )
     images.add_argument(
         "--fixed",

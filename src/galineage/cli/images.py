@@ -40,6 +40,7 @@ _MOCKS: dict[str, Any] = {
 
 _PICTURES: dict[str, Any] = {"id": "id", "file": "file"}
 _FILES: dict[str, Any] = {"table": None, "mapping": None, "rows": None, "pixel_scale": None, "zero_point": None}
+_STRETCH = ("stretch", "fixed")
 
 
 def images(options: Namespace) -> None:
@@ -67,7 +68,8 @@ def images(options: Namespace) -> None:
 
 def _refuse_unfit(options: Namespace, *, mocks: bool) -> None:
     """Refuse options that would change nothing: who gives them expects that they do."""
-    given = [name for name in (*_MOCKS, *_PICTURES, *_FILES, "pictures") if getattr(options, name) is not None]
+    every = (*_MOCKS, *_PICTURES, *_FILES, *_STRETCH, "pictures")
+    given = [name for name in every if getattr(options, name) is not None]
     unfit = {
         **dict.fromkeys(() if mocks else _MOCKS, "goes with a snapshot, and this is none"),
         **dict.fromkeys((*_PICTURES, *_FILES, "pictures") if mocks else (), "goes with files, and this is a snapshot"),
@@ -75,7 +77,9 @@ def _refuse_unfit(options: Namespace, *, mocks: bool) -> None:
         **dict.fromkeys(
             ("fwhm", "noise") if options.skies else (), "and --skies: a real sky has its own seeing and noise"
         ),
-        **dict.fromkeys(("zero_point",) if options.pictures else (), "and --pictures: what they show is no flux"),
+        **dict.fromkeys(
+            ("zero_point", *_STRETCH) if options.pictures else (), "and --pictures: what they show is no flux"
+        ),
     }
     for name in given:
         if name in unfit:
@@ -130,27 +134,33 @@ def _mocks(options: Namespace) -> tuple[Readable, ImageRecipe, Catalogue | None,
     if options.limit:
         catalogue = catalogue.select(np.arange(min(options.limit, len(catalogue))))
     recipe = _recipe(options, picture=False)
-    seen = hsc_wide(recipe.bands)
-    sky = np.ravel(np.asarray(seen.sky, dtype=np.float64)) * options.noise
+    observation = None
+    if options.skies is None:
+        seen = hsc_wide(recipe.bands)
+        sky = np.ravel(np.asarray(seen.sky, dtype=np.float64)) * options.noise
+        observation = replace(seen, seeing=GaussianSeeing(options.fwhm), sky=tuple(sky.tolist()))
     config = MockConfig(
         images=ImageConfig(bands=recipe.bands, half_width=MockConfig().images.half_width),
         redshift=options.redshift[0] if len(options.redshift) == 1 else (min(options.redshift), max(options.redshift)),
-        observation=replace(seen, seeing=GaussianSeeing(options.fwhm), sky=tuple(sky.tolist())),
+        observation=observation,
         views=options.views,
         seed=options.seed,
     )
     skies = None if options.skies is None else open_images(options.skies, bands=recipe.bands, need_psf=True)
     found = SnapshotImages(source, catalogue.ids, config, skies=skies, keep=options.keep)
-    return found, replace(recipe, pixel_scale=config.images.pixel_scale), catalogue, options.domain or source.domain
+    # in real skies images have the pixels of the survey, whatever these are
+    scale = config.images.pixel_scale if skies is None else None
+    return found, replace(recipe, pixel_scale=scale), catalogue, options.domain or source.domain
 
 
 def _recipe(options: Namespace, *, picture: bool) -> ImageRecipe:
     from galineage.images import ColourStretch, ImageRecipe, LogStretch, PetrosianConfig
 
     if options.fixed and options.stretch != "colour":
-        raise ConfigError(f"--fixed goes with --stretch colour, and this is {options.stretch}", where=options.source)
+        this = options.stretch or "log"
+        raise ConfigError(f"--fixed goes with --stretch colour, and this is {this}", where=options.source)
     colour = ColourStretch(*options.fixed) if options.fixed else ColourStretch()
-    how: Any = {"log": LogStretch(), "joint": LogStretch(joint=True), "colour": colour}[options.stretch]
+    how: Any = {"log": LogStretch(), "joint": LogStretch(joint=True), "colour": colour}[options.stretch or "log"]
     return ImageRecipe(
         options.bands,
         pixels=options.pixels,

@@ -61,7 +61,9 @@ def contrast(options: Namespace) -> None:
     shutil.rmtree(scratch, ignore_errors=True)
     print(f"loss: {last['train_loss']:.3f} after {len(history)} epochs")
     for name in options.probe or ():
-        print(f"{name} from the nearest galaxies in the representation: R2 {last[f'probe_{name}']:.3f}")
+        found = last.get(f"probe_{name}")
+        told = "was not asked for when it learned" if found is None else f"R2 {found:.3f}"
+        print(f"{name} from the nearest galaxies in the representation: {told}")
     _write_held_out(held, out)
     print(f"Representation: {out}; its card: {out / 'README.md'}")
     print(f"next:  galineage represent {out} {options.images} --out tables")
@@ -205,25 +207,35 @@ def _write_held_out(held: dict[str, Catalogue], out: Path) -> None:
     """Write who was left out: galaxies to test on."""
     if not held:
         return
-    import numpy as np
     from astropy.table import Table
 
     from galineage.tables import write_table
 
-    rows: list[tuple[str, str]] = []
-    for name, views in held.items():
-        rows += [(name, one) for one in dict.fromkeys(np.asarray(views.ids).astype(str).tolist())]
-    table = Table(rows=rows, names=("domain", "GalaxyID"))
+    rows = [(name, *one) for name, views in held.items() for one in _galaxies(views)]
+    table = Table(rows=rows, names=("domain", "Snapshot", "GalaxyID"))
     table["domain"].description = "domain of the galaxy"
+    table["Snapshot"].description = "number of its snapshot; empty where there is none"
     table["GalaxyID"].description = "galaxy that the representation was not learned from"
     path = out / "held_out.ecsv"
     write_table(table, path)
     print(f"{len(rows)} galaxies were held out, and are named in {path}")
 
 
+def _galaxies(views: Catalogue) -> list[tuple[str, str]]:
+    """Return snapshot and identifier of each galaxy once: the same number in another snapshot is another galaxy."""
+    import numpy as np
+
+    ids = np.asarray(views.ids).astype(str).tolist()
+    if "snapshot" not in views:
+        return [("", one) for one in dict.fromkeys(ids)]
+    numbers = np.asarray(views["snapshot"], dtype=float).tolist()
+    whole = ["" if np.isnan(one) else str(int(one)) for one in numbers]
+    return list(dict.fromkeys(zip(whole, ids, strict=True)))
+
+
 def _count(views: Catalogue) -> int:
     """Count galaxies."""
-    return len(set(views.ids.tolist()))
+    return len(_galaxies(views))
 
 
 def _file_name(domain: str) -> str:

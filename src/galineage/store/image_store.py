@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -204,9 +205,19 @@ def _plan(
         "ids": list(images.ids),
         "pixel_scale": recipe.pixel_scale,
         "source": None if describe is None else describe(),
+        "known": None if catalogue is None else _fingerprint(catalogue),
     }
     agree(part / PLAN, _json(plan), f"part {part.name} of the store")
     return part
+
+
+def _fingerprint(catalogue: Catalogue) -> dict[str, Any]:
+    """Return what tells one table of facts from another, in JSON types."""
+    digest = hashlib.sha256()
+    parts = {"id": catalogue.ids, "root": catalogue.root, **catalogue.columns}
+    for name, values in parts.items():
+        digest.update(repr((name, None if values is None else np.asarray(values).tolist())).encode())
+    return {"rows": len(catalogue), "columns": list(catalogue.columns), "sha256": digest.hexdigest()}
 
 
 def _json(value: Any) -> Any:

@@ -101,8 +101,6 @@ class MockConfig:
         step = self._step
         if not step <= self.most_pixels <= 2048 or self.most_pixels % step:
             raise ConfigError(f"most_pixels is {self.most_pixels}", expected=f"a multiple of {step}, up to 2048")
-        if self.observation is None:
-            hsc_wide(self.images.bands)  # says if HSC does not observe them
 
     @property
     def _step(self) -> int:
@@ -131,12 +129,12 @@ class MockConfig:
         side = int(np.ceil(2 * made.half_width * r_half / scale / step)) * step
         return replace(made, pixels=min(max(side, step), self.most_pixels))
 
-    def describe(self) -> dict[str, Any]:
-        """Return the settings in JSON types."""
+    def describe(self, *, real_skies: bool = False) -> dict[str, Any]:
+        """Return the settings in JSON types; with real skies there is no observation."""
         plain_ones = ("redshift", "views", "cameras", "rotate", "most_pixels", "seed")
         return {
             "images": self.images.describe(),
-            "observation": _described(self.observed),
+            "observation": None if real_skies else _described(self.observed),
             "insertion": _described(self.insertion),
             **{name: getattr(self, name) for name in plain_ones},
         }
@@ -178,6 +176,8 @@ class SnapshotImages:
 
     Raises
     ------
+    ConfigError
+        If there are no real skies, and none is described for the bands.
     DataError
         If an identifier occurs twice, or there is no sky.
     """
@@ -197,6 +197,8 @@ class SnapshotImages:
             raise DataError("a galaxy is listed twice", where=source.name, expected="each once")
         if skies is not None and not len(skies):
             raise DataError("there is no piece of sky", where=source.name)
+        if skies is None:
+            _ = self.config.observed  # says if HSC does not observe in these bands
         self.keep = None if keep is None else Path(keep)
         self._rows = tuple((name, view) for name in self.galaxies for view in range(self.config.views))
         self._start()
@@ -232,10 +234,12 @@ class SnapshotImages:
 
     def describe(self) -> dict[str, Any]:
         """Return how the images are made, in JSON types."""
+        births = getattr(self.source, "births", None)
         return {
             "snapshot": self.source.name,
+            "births": None if births is None else Path(births).name,
             "domain": self.source.domain,
-            "mocks": self.config.describe(),
+            "mocks": self.config.describe(real_skies=self.skies is not None),
             "skies": None if self.skies is None else list(self.skies.ids),
         }
 
@@ -265,7 +269,9 @@ class SnapshotImages:
         if self.skies is None:
             seen = observe(raw, self.config.observed, seed=seed)
         else:
-            sky = self.skies.read(int(np.random.default_rng(seed).integers(len(self.skies))))
+            # a seed of its own: with that of the place, each sky would be used in one place only
+            drawn = np.random.default_rng(own_seed(self.config.seed, f"{label} sky"))
+            sky = self.skies.read(int(drawn.integers(len(self.skies))))
             seen = insert(raw, sky, self.config.insertion, seed=seed)
         if self.keep is not None:
             snapshot = "" if facts["snapshot"] is None else f"-{facts['snapshot']:03d}"

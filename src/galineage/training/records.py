@@ -23,7 +23,9 @@ def write_history(path: Path, rows: Sequence[dict[str, float]]) -> None:
     """Write history rows as CSV, atomically; raises `FileFormatError` if the disk refuses."""
     stream = io.StringIO()
     if rows:
-        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+        # what is measured may grow when a run goes on
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        writer = csv.DictWriter(stream, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     write_text(path, stream.getvalue())

@@ -77,6 +77,18 @@ class PictureFolder:
             {name: np.asarray(column)[which] for name, column in self.table.items()},
         )
 
+    def describe(self) -> dict[str, Any]:
+        """Return how the pictures are read, in JSON types; where they lie may change."""
+        scale, redshift = (
+            None if one is None else np.asarray(one, dtype=np.float64) for one in (self.pixel_scale, self.redshift)
+        )
+        return {
+            "files": list(self.files),
+            "bands": list(self.bands),
+            "pixel_scale": None if scale is None else scale.tolist(),
+            "redshift": None if redshift is None else [None if np.isnan(one) else one for one in redshift.tolist()],
+        }
+
     def read(self, row: int) -> Cutout:
         """Read one picture.
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from galineage.errors import ConfigError, FileFormatError, GalineageError
 from galineage.galaxy import Skip
@@ -22,6 +26,9 @@ if TYPE_CHECKING:
     from galineage.cutouts import Cutout
 
 __all__ = ["ImageFiles", "open_images", "read_cutout"]
+
+_ENDING = re.compile(r"\.(fits(\.gz)?|fit|npz)$", re.IGNORECASE)
+_MOCK = re.compile(r"(shalo_\d+-\d+)_v\d+_HSC_GRIZY")
 
 
 def read_cutout(
@@ -106,7 +113,8 @@ class ImageFiles:
     paths : tuple of path
         One for each row.
     ids : tuple of str
-        Identifiers; the files' names without their ending.
+        Identifiers; the files' names without their ending, those of released mocks (``shalo_084-97_v3_HSC_GRIZY``)
+        without the camera (``shalo_084-97``): one identifier for all views of a galaxy.
     options : mapping
         For `read_cutout`.
     """
@@ -127,6 +135,10 @@ class ImageFiles:
         """Return the images of some rows."""
         return ImageFiles(tuple(self.paths[k] for k in rows), tuple(self.ids[k] for k in rows), self.options)
 
+    def describe(self) -> dict[str, Any]:
+        """Return how the files are read, in JSON types; where they lie may change."""
+        return {"files": [path.name for path in self.paths], "options": {k: _told(v) for k, v in self.options.items()}}
+
     def __iter__(self) -> Iterator[Cutout | Skip]:
         """Yield every cutout, or why it was skipped."""
         for row in range(len(self)):
@@ -134,6 +146,17 @@ class ImageFiles:
                 yield self.read(row)
             except GalineageError as error:
                 yield Skip(row, self.ids[row], "image", self.paths[row].name, error.what)
+
+
+def _told(value: Any) -> Any:
+    """Return an option in JSON types; of a PSF its content."""
+    if isinstance(value, np.ndarray):
+        return hashlib.sha256(np.ascontiguousarray(value, dtype=np.float64).tobytes()).hexdigest()
+    if isinstance(value, Mapping):
+        return {str(name): _told(one) for name, one in value.items()}
+    if isinstance(value, os.PathLike):
+        return Path(value).name
+    return list(value) if isinstance(value, tuple | list) else value
 
 
 def open_images(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], **options: Any) -> ImageFiles:
@@ -175,4 +198,11 @@ def open_images(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
             raise FileFormatError("there are no images", where=str(folder), expected="FITS files, or folders of them")
     else:
         found = [Path(path) for path in paths]
-    return ImageFiles(tuple(found), tuple(path.name.partition(".fits")[0] for path in found), dict(options))
+    return ImageFiles(tuple(found), tuple(_identifier(path) for path in found), dict(options))
+
+
+def _identifier(path: Path) -> str:
+    """Return whose image it is: cameras of a released mock look at one galaxy."""
+    name = _ENDING.sub("", path.name)
+    found = _MOCK.fullmatch(name)
+    return found[1] if found else name
