@@ -9,12 +9,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import galineage
 from galineage.errors import ConfigError, DataError
 from galineage.evaluation.joint_scores import JointScores
 from galineage.fields import representation_features
 from galineage.galaxy import Catalogue, HeldMaps
 from galineage.store.image_store import ImageStore
 from galineage.study import representation_pages as pages
+from galineage.study.jobs import Job
+from galineage.training import TrainConfig
 
 WIDTH = 8
 TEXTS = {"name": "n", "title": "T", "caption": "c", "width": WIDTH}
@@ -174,6 +177,26 @@ def test_populations(results, truth_only):
     assert set(panel.table["population"]) == {"c", "a + b"}
     assert np.isfinite(panel.table["true_p50"][panel.table["n"] > 20][0])
     assert "correlation with size" in panel.verdicts[0].sentence
+
+
+def test_observed_galaxies_unlike_the_training_ones_are_left_out(results):
+    features = representation_features(WIDTH)
+    config = TrainConfig(max_epochs=2, batch_size=64)
+    galaxies = replace(results.catalogues["a"], root=results.catalogues["a"].ids)
+    model = galineage.train(galaxies, features, "cinn", target=["f_ex"], config=config, members=1, progress=False)
+    galineage.save(model, results.out / Job("e", "m", "a", "holdout").folder / "bundle")
+    spec = SimpleNamespace(train_domains=("a",), name="e", folds=0)
+    results.study.experiment = lambda name: spec
+    survey = results.catalogues["survey"]
+    far = {name: np.where(np.arange(len(survey)) < 60, 9.0, survey[name]) for name in features}
+    results.catalogues["survey"] = replace(survey, columns={**survey.columns, **far})
+    options = {**TEXTS, "experiment": "e", "model": "m", "observed": "survey", "train": "a"}
+    whole, caption = pages._predicted(results, options, "f_ex")
+    assert (len(whole.mstar), caption) == (240, "c")
+    alike, caption = pages._predicted(results, {**options, "resembling": True}, "f_ex")
+    assert 150 < len(alike.mstar) <= 180
+    assert not np.isin([f"survey/survey-{k}" for k in range(60)], alike.galaxies).any()
+    assert f"{len(alike.mstar)} resemble" in caption
 
 
 def test_a_domain_without_representations_is_named(results):

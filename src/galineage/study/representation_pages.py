@@ -105,7 +105,8 @@ def make_population(results: Results, options: Mapping[str, Any]) -> list[Panel 
     Simulated galaxies are the held-out ones of the experiment's joint model. Observed ones are all predicted by the
     model trained on ``train``; of a domain whose truth is learned from, held-out ones are taken too.
     ``simulated_truth`` puts the simulations' truth in the place of their posteriors; ``size`` names the column
-    (``r_half`` if left out), ``matched = false`` leaves masses as they are.
+    (``r_half`` if left out), ``matched = false`` leaves masses as they are. ``resembling = true`` leaves out observed
+    galaxies whose out-of-domain score against the training galaxies is above 1 (Eisert+2026), and says how many.
     """
     target = str(options.get("target", "f_ex"))
     spec = results.study.experiment(options["experiment"])
@@ -124,14 +125,16 @@ def make_population(results: Results, options: Mapping[str, Any]) -> list[Panel 
         for item in _tests(results, options, [options["observed"]])
         if item.train == options.get("train", item.train) and options["observed"] in spec.train_domains
     ]
+    shown, caption = (observed[0], options["caption"]) if observed else _predicted(results, options, target)
     found = population.compute(
-        observed[0] if observed else _predicted(results, options, target),
+        shown,
         _joined(models, str(options.get("simulated_name", " + ".join(dict.fromkeys(item.name for item in models))))),
         target=target,
         matched=bool(options.get("matched", True)),
         seed=results.study.seed,
     )
-    return [_panel(options, figure_of(population.draw(found)), population.judge(found), found)]
+    told = {**options, "caption": caption}
+    return [_panel(told, figure_of(population.draw(found)), population.judge(found), found)]
 
 
 def write_map(path: Path, found: Landscape, catalogues: Sequence[Catalogue], title: str) -> None:
@@ -352,22 +355,31 @@ def _sizes(catalogue: Catalogue, options: Mapping[str, Any], ids: NDArray[Any]) 
     return found
 
 
-def _predicted(results: Results, options: Mapping[str, Any], target: str) -> Members:
-    """Let the model that was trained on all rows of ``train`` predict the observed galaxies."""
+def _predicted(results: Results, options: Mapping[str, Any], target: str) -> tuple[Members, str]:
+    """Let the model that was trained on all rows of ``train`` predict the observed galaxies; and the caption."""
     spec = results.study.experiment(options["experiment"])
     train = options.get("train", spec.train_domains[0])
     job = Job(spec.name, options["model"], train, "whole" if spec.folds else "holdout")
-    estimator = load(results.out / job.folder / "bundle").estimator
+    bundle = load(results.out / job.folder / "bundle")
+    estimator, caption = bundle.estimator, str(options["caption"])
     size = str(options.get("size", "r_half"))
     galaxies = results.catalogue(options["observed"], options.get("rows")).complete(estimator.features)
     galaxies = galaxies.select(galaxies.has(["mstar", size]))
+    if options.get("resembling") and bundle.shift is not None:
+        known = bundle.shift.score(estimator.likeness(estimator.inputs(galaxies))) <= 1
+        caption += (
+            f" Of {len(galaxies)} images of {options['observed']}, {int(known.sum())} resemble those that the network "
+            "was trained on (score of 1 or less); the others are left out."
+        )
+        galaxies = galaxies.select(known)
     x = galaxies.features(estimator.features)
     if len(getattr(estimator, "targets", (target,))) > 1:
         batches = joint_batches(estimator, x, draws=_DRAWS, seed=results.study.seed)
         draws = np.concatenate([posterior.marginal(target).samples.T for *_, posterior in batches])
     else:
         draws = _single(estimator, x, target, results.study.seed)
-    return _of_draws(options["observed"], target, draws, galaxies["mstar"], galaxies[size], None, galaxies.ids)
+    found = _of_draws(options["observed"], target, draws, galaxies["mstar"], galaxies[size], None, galaxies.ids)
+    return found, caption
 
 
 def _single(estimator: Any, x: Array, target: str, seed: int) -> Array:
