@@ -373,7 +373,7 @@ def _predicted(results: Results, options: Mapping[str, Any], target: str) -> tup
         )
         galaxies = galaxies.select(known)
     x = galaxies.features(estimator.features)
-    if len(getattr(estimator, "targets", (target,))) > 1:
+    if estimator.joint:
         batches = joint_batches(estimator, x, draws=_DRAWS, seed=results.study.seed)
         draws = np.concatenate([posterior.marginal(target).samples.T for *_, posterior in batches])
     else:
