@@ -297,7 +297,8 @@ def predict(options: Namespace) -> None:
     for bit, text in FLAGS.items():
         count = int(((table["flag"] & bit) > 0).sum())
         if count:
-            print(f"  flag {bit}: {count} {'views' if 'view' in table.colnames else 'galaxies'}: {text}")
+            one, many = ("view", "views") if "view" in table.colnames else ("galaxy", "galaxies")
+            print(f"  flag {bit}: {count} {one if count == 1 else many}: {text}")
     _write_skips(catalogue, Path(options.out))
 
 

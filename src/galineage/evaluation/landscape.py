@@ -35,8 +35,9 @@ HELD = 0.8
 
 _FEWEST = 50
 _NEIGHBOURS, _MIN_DIST = 100, 0.5
-_CELLS = 120
-_MARGIN = 0.08
+_CELLS = 160
+_MARGIN = 0.3
+_PAD = 0.03
 
 
 @dataclass(frozen=True, eq=False)
@@ -279,11 +280,23 @@ def draw(result: Landscape, figure: Figure | SubFigure | None = None) -> list[Ax
     )  # fmt: skip
     for ax, (name, values) in zip(axes[1:], result.properties.items(), strict=True):
         _draw_property(result, figure, ax, name, values[order], order, size)
-        ax.set(xlim=axes[0].get_xlim(), ylim=axes[0].get_ylim())
+    x_frame, y_frame = _frame(result)
     for ax in axes:
+        ax.set(xlim=x_frame, ylim=y_frame)
         ax.set_xticks([])
         ax.set_yticks([])
     return axes
+
+
+def _frame(result: Landscape) -> list[tuple[float, float]]:
+    """Limits of both axes that hold all galaxies and all contours."""
+    inside = np.any([result.density[name] >= result.level[name] for name in result.domains], axis=0)
+    limits = []
+    for i, line in enumerate(result.grid):
+        shown = np.concatenate([result.place[:, i], line[inside.any(axis=i)]])
+        pad = _PAD * float(np.ptp(shown))
+        limits.append((float(shown.min()) - pad, float(shown.max()) + pad))
+    return limits
 
 
 def _draw_property(
