@@ -6,12 +6,26 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from joint_known import Estimator, catalogue
 from known import scores
 from scipy import stats
 
-from galineage.evaluation import boxes, coverage, pit, prediction, relation, sbc, shift, tarp, trend
+from galineage.evaluation import (
+    boxes,
+    coverage,
+    joint_latent,
+    joint_never,
+    pit,
+    prediction,
+    relation,
+    sbc,
+    shift,
+    tarp,
+    trend,
+)
 from galineage.evaluation.bootstrap import bootstrap_ecdf, ecdf, effective, fraction, spread
 from galineage.evaluation.calibration import uniformity
+from galineage.evaluation.joint_scoring import score_joint
 
 VIEWS = 6
 
@@ -122,6 +136,53 @@ def test_names_do_not_matter_where_each_galaxy_has_one_row(module, one):
     result, again = (module.compute(item, n_boot=20, seed=2).to_table() for item in given)
     for name in set(result.colnames) - ({"rmse_all_error"} if module is trend else set()):
         np.testing.assert_array_equal(result[name], again[name])
+
+
+@pytest.fixture(scope="module")
+def joint():
+    return score_joint(Estimator(), catalogue(500, 3), model="known", train="a", test="b", seed=3)[0]
+
+
+def test_no_merger_in_equal_views_is_as_uncertain_as_in_the_galaxies(joint):
+    many = joint.select(np.repeat(np.arange(len(joint)), VIEWS))
+    single, views, naive = (joint_never.compute(item) for item in (joint, many, unnamed(many)))
+    assert (views.total, views.galaxies, views.effective) == (VIEWS * 500, 500, 500)
+    assert views.found == VIEWS * single.found
+    np.testing.assert_allclose(views.high - views.low, single.high - single.low, rtol=0.05)  # borders split views
+    for name in ("excess", "deviation", "slope", "slope_error"):
+        assert getattr(views, name) == pytest.approx(getattr(single, name), rel=1e-6)
+    assert views.skill_error == pytest.approx(single.skill_error, rel=0.15)
+    assert naive.excess == pytest.approx(VIEWS**0.5 * single.excess)
+    ours, theirs = (joint_never.judge(item) for item in (views, single))
+    assert ours.kind == theirs.kind
+    assert f"of {VIEWS * 500} views of 500 galaxies are said" in ours.sentence
+    assert "of 500 galaxies are said" in theirs.sentence
+    few = joint.select(np.repeat(np.flatnonzero(joint.never)[:4], VIEWS))
+    assert joint_never.judge(joint_never.compute(few)).kind == "too few"
+
+
+def test_statements_of_no_merger_that_hold_are_seldom_blamed_for_having_views(joint):
+    rng = np.random.default_rng(5)
+    label = np.repeat(np.arange(len(joint)), rng.integers(1, 5, len(joint)))
+    many = joint.select(label)
+    found = []
+    for _ in range(200):
+        never = (rng.uniform(size=len(joint)) < joint.p_never)[label]
+        truth = np.where(never[:, None] & np.array([False, True]), np.nan, 0.5)
+        result = joint_never.compute(replace(many, truth=truth), n_boot=2)
+        found.append([result.excess, result.deviation, (result.slope - 1) / result.slope_error])
+    np.testing.assert_allclose(np.std(found, axis=0), 1, atol=0.17)
+    np.testing.assert_allclose(np.mean(found, axis=0), 0, atol=0.25)
+
+
+def test_latent_values_of_equal_views_are_as_uncertain_as_the_galaxies(joint):
+    many = joint.select(np.repeat(np.arange(len(joint)), VIEWS))
+    single, views, naive = (joint_latent.compute(item, n_boot=300) for item in (joint, many, unnamed(many)))
+    np.testing.assert_array_equal(views.n, single.n)
+    np.testing.assert_array_equal(views.band_high, single.band_high)
+    assert naive.band_high.max() < 0.6 * views.band_high.max()
+    for name in ("mean_error", "std_error", "residual_error"):
+        np.testing.assert_allclose(getattr(views, name), getattr(single, name), rtol=0.2)
 
 
 def clustered(rng, galaxies, alike):

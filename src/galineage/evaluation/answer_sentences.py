@@ -9,7 +9,7 @@ import numpy as np
 from galineage.evaluation.calibration import MIN_GALAXIES, TOLERANCE
 from galineage.evaluation.shift import EXPECTED
 from galineage.evaluation.tabulate import target_unit
-from galineage.evaluation.verdict import SMALL_BIAS, Verdict, percent, plus_minus
+from galineage.evaluation.verdict import SMALL_BIAS, Verdict, counted, percent, plus_minus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +53,7 @@ def _judge_inside(result: Answers) -> Verdict | None:
     unit = target_unit(result.target)
     parts = [
         f"R² {plus_minus(*item.values['r2'])}, RMSE {plus_minus(*item.values['rmse'], unit)} in {item.test} "
-        f"({_counted(item)})"
+        f"({counted(item.rows, item.galaxies)})"
         for item in tests
     ]
     poor = [item.test for item in tests if not _informative(item)]
@@ -181,12 +181,6 @@ def _others(near: Sequence[str], first: str, every: Sequence[str]) -> str:
     if len(rest) == len(every) - 1:
         return "none of the others is told from it"
     return f"not told from it: {_listed(rest)}"
-
-
-def _counted(item: Trial) -> str:
-    if item.rows == item.galaxies:
-        return f"{item.rows} galaxies"
-    return f"{item.rows} views of {item.galaxies} galaxies"
 
 
 def _fault(item: Trial) -> str:

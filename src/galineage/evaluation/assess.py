@@ -10,6 +10,7 @@ from galineage.errors import DataError
 from galineage.evaluation import DIAGNOSTICS, JOINT_DIAGNOSTICS
 from galineage.evaluation.joint_scoring import score_joint
 from galineage.evaluation.scoring import score, with_shift
+from galineage.evaluation.verdict import counted
 from galineage.fields import FIELDS
 from galineage.training import needed_fields
 
@@ -52,7 +53,8 @@ class Evaluation:
     joint: JointScores | None = None
 
     def __str__(self) -> str:
-        lines = [f"{self.scores.model}: {self.scores.label}, {len(self.joint or self.scores)} galaxies"]
+        ids = (self.joint or self.scores).ids
+        lines = [f"{self.scores.model}: {self.scores.label}, {counted(len(ids), len(set(ids.tolist())))}"]
         lines += [f"WARNING: {self.warning}"] if self.warning else []
         for name, verdict in self.verdicts.items():
             whose = f"{name.partition('.')[0]}: " if "." in name else ""

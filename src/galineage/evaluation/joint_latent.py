@@ -9,7 +9,7 @@ import numpy as np
 from scipy import special
 
 from galineage.errors import DataError
-from galineage.evaluation.bootstrap import N_BOOT, bootstrap, ecdf, spread
+from galineage.evaluation.bootstrap import N_BOOT, bootstrap, ecdf, effective, spread
 from galineage.evaluation.calibration import BAND, LEVEL, MIN_GALAXIES, TOLERANCE, simultaneous_band
 from galineage.evaluation.style import INK, MUTED, colour, curve_name, new_figure, styled
 from galineage.evaluation.tabulate import make_table
@@ -119,9 +119,9 @@ def compute(scores: JointScores, *, n_boot: int = N_BOOT, seed: int = 0) -> Late
     moments = np.empty((4, size))
     for i in range(size):
         known = np.isfinite(z[:, :, i]).all(axis=1)
-        values, n[i] = z[known, :, i], int(known.sum())
+        values, n[i] = z[known, :, i], len(np.unique(scores.ids[known]))
         curves.append(_curve(special.ndtr(values), level))
-        rows = np.arange(n[i]).astype(float)
+        rows = np.arange(len(values)).astype(float)
         replicates = bootstrap(
             lambda r, v=values: _moments(v[r.astype(int)]), rows, n_boot=n_boot, seed=seed, galaxies=scores.ids[known]
         )  # type: ignore[misc]
@@ -140,7 +140,7 @@ def compute(scores: JointScores, *, n_boot: int = N_BOOT, seed: int = 0) -> Late
         seed=seed,
         galaxies=scores.ids[whole],
     )
-    low, high = simultaneous_band(len(full), level)
+    low, high = simultaneous_band(effective((full**2).sum(axis=2).mean(axis=1), scores.ids[whole]), level)
     return Latent(
         mean=moments[0],
         std=moments[1],

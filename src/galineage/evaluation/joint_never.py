@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from galineage.errors import DataError
-from galineage.evaluation.bootstrap import N_BOOT, bootstrap, spread
+from galineage.evaluation.bootstrap import N_BOOT, bootstrap, effective, spread
 from galineage.evaluation.calibration import LEVEL
 from galineage.evaluation.style import INK, MUTED, colour, curve_name, new_axes, styled
 from galineage.evaluation.tabulate import make_table
-from galineage.evaluation.verdict import Verdict, percent, plus_minus
+from galineage.evaluation.verdict import Verdict, counted, percent, plus_minus
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -37,13 +37,13 @@ class Never:
     Attributes
     ----------
     stated : array (k,)
-        Mean stated probability in bins of equal numbers of galaxies.
+        Mean stated probability in bins that hold equal shares of it.
     observed, low, high : array (k,)
-        Fraction of galaxies of the bin without a major merger, and its 68 % interval (Wilson 1927).
+        Fraction of the bin's rows without a major merger, and its 68 % interval (Wilson 1927).
     n : array of int (k,)
-        Galaxies in each bin.
+        Rows in each bin.
     expected, found : float
-        Number of galaxies without a major merger: the sum of the probabilities, and the truth.
+        Number of rows without a major merger: the sum of the probabilities, and the truth.
     deviation : float
         Number of standard deviations by which the Brier score departs from what the probabilities imply
         (Spiegelhalter 1986), and ``excess`` the same for the number of galaxies.
@@ -53,8 +53,9 @@ class Never:
     brier, skill, skill_error : float
         Mean squared error of the probability; 1 - its ratio to that of always stating the observed frequency, with its
         bootstrap error: 0 if nothing was learned.
-    total : int
-        Number of galaxies.
+    total, galaxies, effective : int
+        Number of rows, of the galaxies they show, and as how many independent rows they count: views of one galaxy say
+        less than as many galaxies do (`galineage.evaluation.bootstrap.effective`). All errors are those of so many.
     model, label : str
         Estimator and ``train → test``.
     """
@@ -74,6 +75,8 @@ class Never:
     skill: float
     skill_error: float
     total: int
+    galaxies: int
+    effective: int
     model: str
     label: str
 
@@ -81,12 +84,19 @@ class Never:
         """One row per bin of stated probability."""
         columns = [
             ("stated", self.stated, "", "mean stated probability of no major merger"),
-            ("observed", self.observed, "", "fraction of the bin's galaxies without a major merger"),
+            ("observed", self.observed, "", "fraction of the bin's rows without a major merger"),
             ("observed_low", self.low, "", "lower end of its 68 % interval"),
             ("observed_high", self.high, "", "upper end of its 68 % interval"),
-            ("n", self.n, "", "galaxies in the bin"),
+            ("n", self.n, "", "rows in the bin: galaxies, or views of them"),
         ]
-        meta = {"model": self.model, "domains": self.label, "n": self.total, "brier": self.brier, "skill": self.skill}
+        meta = {
+            "model": self.model,
+            "domains": self.label,
+            "n": self.total,
+            "galaxies": self.galaxies,
+            "brier": self.brier,
+            "skill": self.skill,
+        }
         meta |= {"expected": self.expected, "found": self.found, "z": self.deviation}
         slope = {"slope": self.slope, "slope_error": self.slope_error}
         return make_table(columns, meta | {key: value for key, value in slope.items() if np.isfinite(value)})
@@ -98,9 +108,9 @@ def compute(scores: JointScores, *, bins: int = 8, n_boot: int = N_BOOT, seed: i
     Parameters
     ----------
     scores : JointScores
-        Joint posteriors beside the truth.
+        Joint posteriors beside the truth. Rows of one ``ids`` are views of one galaxy.
     bins : int
-        Most bins of equal numbers of galaxies; fewer where a bin would expect fewer than 2 such galaxies.
+        Most bins of equal shares of the stated probability; fewer where a bin would expect fewer than 2 such galaxies.
     n_boot, seed : int
         Bootstrap resamples and their seed.
 
@@ -115,9 +125,11 @@ def compute(scores: JointScores, *, bins: int = 8, n_boot: int = N_BOOT, seed: i
             expected="galaxies, and a target that needs a major merger",
         )
     p, never = scores.p_never, scores.never.astype(float)
+    independent = effective(never - p, scores.ids)
+    crowd = len(p) / independent  # variances of sums over rows are so many times those of independent rows
     # few galaxies are without one: bins hold equal shares of the stated probability, so that each expects some
     order = np.argsort(p, kind="stable")
-    count = int(np.clip(p.sum() // 2, 1, bins))
+    count = int(np.clip(p.sum() / crowd // 2, 1, bins))
     share = (np.cumsum(p[order]) - 0.5 * p[order]) / max(p.sum(), 1e-300)
     which = np.empty(len(p), dtype=np.int64)
     which[order] = np.clip((share * count).astype(np.int64), 0, count - 1)
@@ -125,8 +137,8 @@ def compute(scores: JointScores, *, bins: int = 8, n_boot: int = N_BOOT, seed: i
     groups = [which == i for i in used]
     n = np.array([int(group.sum()) for group in groups])
     observed = np.array([never[group].mean() for group in groups])
-    low, high = _wilson(observed, n)
-    variance = p * (1 - p)
+    low, high = _wilson(observed, n / crowd)
+    variance = crowd * p * (1 - p)
     squares = ((1 - 2 * p) ** 2 * variance).sum()
     brier = float(((p - never) ** 2).mean())
     slope, slope_error = _slope(p, never)
@@ -141,11 +153,13 @@ def compute(scores: JointScores, *, bins: int = 8, n_boot: int = N_BOOT, seed: i
         deviation=float(((never - p) * (1 - 2 * p)).sum() / math.sqrt(squares)) if squares > 0 else 0.0,
         excess=float((never - p).sum() / math.sqrt(variance.sum())) if variance.sum() > 0 else 0.0,
         slope=slope,
-        slope_error=slope_error,
+        slope_error=slope_error * math.sqrt(crowd),
         brier=brier,
         skill=float(_skill(p, never)),
         skill_error=float(spread(bootstrap(_skill, p, never, n_boot=n_boot, seed=seed, galaxies=scores.ids), len(p))),
         total=len(p),
+        galaxies=len(np.unique(scores.ids)),
+        effective=independent,
         model=scores.model,
         label=scores.label,
     )
@@ -158,17 +172,18 @@ def judge(result: Never, *, level: float = LEVEL) -> Verdict:
     0.2, is not blamed, however well it is measured.
     """
     numbers = (
-        f"{result.expected:.0f} of {result.total} galaxies are said to have had no major merger (sum of the "
-        f"probabilities), {result.found:.0f} had none; skill over the plain frequency "
+        f"{result.expected:.0f} of {counted(result.total, result.galaxies)} are said to have had no major merger (sum "
+        f"of the probabilities), {result.found:.0f} had none; skill over the plain frequency "
         f"{percent(result.skill, result.skill_error)}, slope of the log odds "
         f"{plus_minus(result.slope, result.slope_error)}"
     )
-    if result.found < _LEAST and result.expected < _LEAST:
+    share = result.effective / result.total
+    if share * max(result.found, result.expected) < _LEAST:
         return Verdict(f"{numbers}: too few to judge.", passed=False, kind="too few")
     limit = _two_sided(level / 3)
     ratio = result.found / max(result.expected, 1e-300)
     if abs(result.excess) > limit and abs(ratio - 1) > 0.1:
-        error = math.sqrt(max(result.found, 1.0)) / max(result.expected, 1e-300)
+        error = math.sqrt(max(result.found, 1.0) / share) / max(result.expected, 1e-300)
         side = "low" if ratio > 1 else "high"
         text = f"probabilities are too {side} (true over stated number {plus_minus(ratio, error)})"
         return Verdict(f"{numbers}: {text}.", passed=False, kind=f"too {side}")
@@ -237,7 +252,7 @@ def _slope(p: Array, never: Array) -> tuple[float, float]:
     return float(beta[1]), float(np.sqrt(np.linalg.inv(curvature)[1, 1]))
 
 
-def _wilson(rate: Array, n: NDArray[np.int64]) -> tuple[Array, Array]:
+def _wilson(rate: Array, n: Array) -> tuple[Array, Array]:
     centre = (rate + 0.5 / n) / (1 + 1 / n)
     half = np.sqrt(rate * (1 - rate) / n + 0.25 / n**2) / (1 + 1 / n)
     return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from galineage.errors import DataError
 
-__all__ = ["SMALL_BIAS", "Verdict", "percent", "plus_minus"]
+__all__ = ["SMALL_BIAS", "Verdict", "counted", "percent", "plus_minus"]
 
 SMALL_BIAS = 0.15
 """A median error of the posterior median up to this part of the scatter is called small; a calibrated one has zero."""
@@ -38,6 +38,19 @@ class Verdict:
 
     def __str__(self) -> str:
         return self.sentence
+
+
+def counted(rows: int, galaxies: int) -> str:
+    """Write how many galaxies there are, and how many views of them if each may have several.
+
+    Examples
+    --------
+    >>> counted(120, 60)
+    '120 views of 60 galaxies'
+    >>> counted(60, 60)
+    '60 galaxies'
+    """
+    return f"{rows} galaxies" if rows == galaxies else f"{rows} views of {galaxies} galaxies"
 
 
 def plus_minus(value: float, error: float, unit: str = "", *, sign: bool = False) -> str:
