@@ -89,7 +89,7 @@ def test_predict_keeps_rows_with_missing_values_and_masks_those_that_lack_an_inp
     assert got["id"].tolist() == np.delete(table["GalaxyID"], 7).tolist()
     assert np.flatnonzero(got["flag"] & 1).tolist() == [3]
     assert np.flatnonzero(np.ma.getmaskarray(got["fexsitu_p50"])).tolist() == [3]
-    assert "flag 1: 1 galaxies" in capsys.readouterr().out
+    assert "flag 1: 1 galaxy:" in capsys.readouterr().out
     assert Table.read(tmp_path / "p.skipped.ecsv")["row"].tolist() == [7]
 
 

@@ -258,8 +258,19 @@ def test_galaxies_are_compared_by_how_their_maps_look_in_rings():
     assert found.shape == (2, network.likeness_width) == (2, 2 * 2 * 4)
     means = found[1, :8].reshape(2, 4)
     np.testing.assert_allclose(means, [[3, 3, 0, 0], [0, 0, 0, 0]], atol=1e-6)
-    np.testing.assert_allclose(found[1, 8:], 0, atol=2e-3)
+    np.testing.assert_allclose(found[1, 8:], 0, atol=1e-6)
     assert (found[0] == 0).all()
+
+
+def test_the_spread_of_a_nearly_even_ring_is_exact():
+    network = small("maps", seen=("age",), aperture=1.0)
+    values = np.random.default_rng(0).normal(9.0, 0.02, (3, 5, 16, 16)).astype(np.float16).astype(np.float32)
+    found = network.likeness(MapInputs(Held(values), np.zeros((3, 0))))[:, 4:]
+    y, x = np.mgrid[:16, :16] + 0.5 - 8
+    radius = np.hypot(x, y) / 8
+    for k, (low, high) in enumerate([(0, 0.125), (0.125, 0.25), (0.25, 0.375), (0.375, 0.5)]):
+        ring = values[:, network.channels.index("age")][:, (radius >= low) & (radius < high)].astype(float)
+        np.testing.assert_allclose(found[:, k], ring.std(axis=1), rtol=1e-6)
 
 
 def test_views_that_lack_a_channel_are_not_scored():

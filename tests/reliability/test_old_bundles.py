@@ -19,18 +19,29 @@ from galineage.models.bundle import FORMAT, card_text, load, save
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "bundles"
 BUNDLES = sorted(path.parent for path in FIXTURES.glob("format-*/*/bundle.json"))
-# the mode of a density is as exact as the top of its peak is flat in single precision, and a distance as its sum
-TOLERANCES = {"map": 1e-3, "predicted shift": 1e-5}
+# Processors round differently: with four instruction sets 1.1e-6 was seen, and 6e-6 in the thin tails of a divided
+# density. The mode of a density is as exact as the top of its peak is flat, and members' disagreement a small
+# difference of means. Shifts of maps: spreads in rings were single-precision differences when these were written.
+NEAR, NEAR_MAP, NEAR_EPISTEMIC, NEAR_SHIFT = 3e-6, 1e-3, 1e-5, 1e-5
+KINDS = {"maps": {"shift": 1e-4}, "maps-cinn": {"shift": 1e-4}, "prior-corrected": {"": 2e-5, "shift": 1e-4}}
 
 
-def compare(found, expected):
-    """Compare answers with those stored, each number relative to its column's size; later versions may say more."""
+def near(name, kind):
+    """How near an answer must be to the one stored, relative to the largest of its column."""
+    special = KINDS.get(kind, {})
+    if name == "predicted shift":
+        return special.get("shift", NEAR_SHIFT)
+    if name == "map":
+        return NEAR_MAP
+    return max(special.get("", NEAR), NEAR_EPISTEMIC if name.endswith("_epistemic") else 0)
+
+
+def compare(found, expected, kind=""):
+    """Compare answers with those stored; later versions may say more."""
     assert found.keys() >= expected.keys()
     for name, values in expected.items():
         before, now = (np.array(item, dtype=float) for item in (values, found[name]))
-        # members' disagreement is a small difference of means that are exact to 1e-6 themselves
-        near = 1e-5 if name.endswith("_epistemic") else 1e-6
-        tolerance = TOLERANCES.get(name, near) * max(1.0, float(np.nanmax(np.abs(before))))
+        tolerance = near(name, kind) * max(1.0, float(np.nanmax(np.abs(before))))
         np.testing.assert_allclose(now, before, atol=tolerance, rtol=0, err_msg=name)
 
 
@@ -38,7 +49,7 @@ def compare(found, expected):
 def test_a_released_bundle_answers_as_it_did(folder, tally):
     expected = json.loads((folder / "expected.json").read_text())
     bundle = load(folder)
-    compare(answers(bundle), expected)
+    compare(answers(bundle), expected, folder.name)
     assert bundle.name in card_text(bundle)
     tally("R19", f"{folder.parent.name} {folder.name}", "loads, same quantiles, same seeded samples")
 
@@ -47,7 +58,7 @@ def test_a_released_bundle_answers_as_it_did(folder, tally):
 def test_a_released_bundle_saved_again_still_answers_as_it_did(folder, tmp_path):
     again = load(save(load(folder), tmp_path / "again"))
     assert json.loads((tmp_path / "again" / "bundle.json").read_text())["format"] == FORMAT
-    compare(answers(again), json.loads((folder / "expected.json").read_text()))
+    compare(answers(again), json.loads((folder / "expected.json").read_text()), folder.name)
 
 
 def test_every_format_and_every_estimator_has_a_fixture():

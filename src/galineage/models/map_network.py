@@ -314,7 +314,8 @@ class MapNetwork(Estimator):
         found = torch.empty(len(inputs), self.likeness_width)
         for start in range(0, len(inputs), _BATCH):
             maps, features = self.split(inputs[start : start + _BATCH].cpu())
-            shown = maps[:, [self.channels.index(name) for name in self.seen]]
+            # in double precision: where a ring is nearly even its spread is a small difference of large squares
+            shown = maps[:, [self.channels.index(name) for name in self.seen]].double()
             mean = torch.einsum("ncyx,ryx->ncr", shown, rings)
             square = torch.einsum("ncyx,ryx->ncr", shown**2, rings)
             spread = (square - mean**2).clamp_min(0).sqrt()
@@ -328,7 +329,7 @@ class MapNetwork(Estimator):
         inside = self.window.cpu().amax(dim=0) > 0
         edges = [*_RINGS, torch.inf]
         found = [(radius >= low) & (radius < high) & inside for low, high in itertools.pairwise(edges)]
-        return torch.stack([ring / ring.sum() for ring in found if bool(ring.any())])
+        return torch.stack([ring.double() / ring.sum() for ring in found if bool(ring.any())])
 
     @property
     def likeness_width(self) -> int:
