@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from killing import killed_after
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "store"))
 import made_images
@@ -17,7 +18,6 @@ from galineage.cli import main
 from galineage.galaxy import Catalogue
 from galineage.sources import open_source
 from galineage.tables import read_table
-from galineage.training import contrastive
 
 QUICK = ("--epochs", "3", "--batch-size", "16", "--queue", "32", "--device", "cpu")
 
@@ -76,18 +76,10 @@ def test_a_representation_is_learned_and_says_of_what(work, capsys):
     assert "probe_mstar" in said
 
 
-def test_a_killed_training_goes_on_and_ends_the_same(work, tmp_path, capsys, monkeypatch):
+def test_a_killed_training_goes_on_and_ends_the_same(work, tmp_path, capsys):
     arguments = ("contrast", work / "images", "--domains", "sim", *QUICK)
     assert run(capsys, *arguments, "--out", tmp_path / "whole")[0] == 0
-    epoch = contrastive.Run._one_epoch
-
-    def killed(run, shown):
-        if run.epoch == 2:
-            raise KeyboardInterrupt
-        return epoch(run, shown)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(contrastive.Run, "_one_epoch", killed)
+    with killed_after(2):
         status, _, error = run(capsys, *arguments, "--out", tmp_path / "rep")
     assert status == 130
     assert "goes on" in error
@@ -103,17 +95,9 @@ def test_a_killed_training_goes_on_and_ends_the_same(work, tmp_path, capsys, mon
     assert {path.name for path in tmp_path.iterdir()} == {"whole", "rep"}
 
 
-def test_a_training_may_be_asked_more_when_it_goes_on(work, tmp_path, capsys, monkeypatch):
+def test_a_training_may_be_asked_more_when_it_goes_on(work, tmp_path, capsys):
     arguments = ("contrast", work / "images", "--domains", "sim", *QUICK, "--out", tmp_path / "rep")
-    epoch = contrastive.Run._one_epoch
-
-    def killed(run, shown):
-        if run.epoch == 2:
-            raise KeyboardInterrupt
-        return epoch(run, shown)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(contrastive.Run, "_one_epoch", killed)
+    with killed_after(2):
         assert run(capsys, *arguments)[0] == 130
     status, said, _ = run(capsys, *arguments, "--probe", "mstar")
     assert status == 0

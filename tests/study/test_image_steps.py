@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from killing import killed_after
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "store"))
 import made_images
@@ -198,18 +199,9 @@ def test_a_run_killed_in_training_ends_as_an_unbroken_one(study, data, monkeypat
     (data / REPRESENTATION).rename(data / "first")
     for name in ("one", "two", "sky"):
         (data / f"{name}.parquet").unlink()
-    epoch = contrastive.Run._one_epoch
-
-    def killed(run, shown):
-        if run.epoch == 2:
-            raise KeyboardInterrupt
-        return epoch(run, shown)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(contrastive.Run, "_one_epoch", killed)
-        with pytest.raises(KeyboardInterrupt):
-            learn(study, data)
-    trained = []
+    with killed_after(2), pytest.raises(KeyboardInterrupt):
+        learn(study, data)
+    trained, epoch = [], contrastive.Run._one_epoch
     monkeypatch.setattr(contrastive.Run, "_one_epoch", lambda run, shown: trained.append(1) or epoch(run, shown))
     learn(study, data)
     assert len(trained) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -63,11 +64,18 @@ def fitted(config, folder=None, catalogue=None, towards=None, **options):
 
 
 def killed(share, *arguments):
-    """Do a process's work; the second one is killed after the third epoch, which is the first member's last but one."""
+    """Do a process's work; the second one is killed after the third epoch, the second member's first.
+
+    It waits until the first one, which ends with it, has written that epoch down.
+    """
     epoch = map_loop._Run._one_epoch
 
     def dies(self):
         if len(self.state.history) == CUT and share.rank == 1:
+            end = time.monotonic() + 60
+            while len((self.path.parent / "history.csv").read_text().splitlines()) < 1 + CUT:
+                assert time.monotonic() < end
+                time.sleep(0.01)
             os.kill(os.getpid(), signal.SIGKILL)
         return epoch(self)
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from killing import killed_after
 
 import galineage.training.contrastive as module
 from galineage.errors import BundleError, ConfigError, DataError, TrainingError
@@ -51,17 +52,8 @@ def test_a_run_that_was_killed_ends_as_an_unbroken_one(tmp_path, variant, monkey
     whole, told = learn(config)
     again, _ = learn(config)
     assert same(whole, again)
-    epoch = module.Run._one_epoch
-
-    def killed(run, shown):
-        if run.epoch == 2:
-            raise KeyboardInterrupt
-        return epoch(run, shown)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module.Run, "_one_epoch", killed)
-        with pytest.raises(KeyboardInterrupt):
-            learn(config, folder=tmp_path)
+    with killed_after(2), pytest.raises(KeyboardInterrupt):
+        learn(config, folder=tmp_path)
     resumed, history = learn(config, folder=tmp_path)
     assert same(whole, resumed)
     assert [row["train_loss"] for row in history] == [row["train_loss"] for row in told]

@@ -215,7 +215,7 @@ def at_work(pid):
     """Whether a process is there, and no zombie that nobody has asked for."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the second, if it ends while this reads
         return False
 
 
