@@ -11,6 +11,7 @@ from known import scores
 from scipy import stats
 
 from galineage.evaluation import (
+    accuracy,
     boxes,
     coverage,
     joint_latent,
@@ -70,6 +71,15 @@ def test_sentences_about_equal_views_are_those_about_the_galaxies(module):
     for name in ("shift_error", "spread_error", "p_shift", "p_spread", "p_distance"):
         assert getattr(tests[1], name) == pytest.approx(getattr(tests[0], name), rel=0.1, abs=1e-3)
     assert tests[2].shift_error < 0.6 * tests[0].shift_error
+
+
+def test_rows_that_are_views_are_called_views(one, many):
+    """In the sentence of accuracy and in the legend of predictions."""
+    for item, said, drawn in ((one, "over 600 galaxies", "galaxies"), (many, "over 3600 views of 600 gal", "views")):
+        assert said in str(accuracy.judge(accuracy.compute(item, n_boot=5)))
+        upper, _ = prediction.draw(prediction.compute(item, n_boot=5))
+        labels = [text.get_text() for text in upper.get_legend().get_texts()]
+        assert f"128 random {drawn}, 68 % intervals" in labels
 
 
 def test_histograms_trends_and_relations_too(one, many):

@@ -149,7 +149,7 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = _registry(
         prediction.compute,
         prediction.judge,
         prediction.draw,
-        "Points should follow the dashed line. Grey: every galaxy; blue: random galaxies with their 68 % intervals; "
+        "Points should follow the dashed line. Grey: every galaxy; blue: random ones with their 68 % intervals; "
         "orange: running median and 16-84 % range. Below: the error on the same axis. A good posterior mean still "
         "bends towards the average at both ends, the more so the less the inputs say.",
     ),

@@ -12,7 +12,7 @@ from galineage.evaluation.bins import MIN_COUNT, Along, Point, abscissa, assign,
 from galineage.evaluation.bootstrap import N_BOOT, bootstrap, spread
 from galineage.evaluation.style import INK, axis_label, colour, new_axes, styled
 from galineage.evaluation.tabulate import make_table, target_unit
-from galineage.evaluation.verdict import SMALL_BIAS, Verdict, plus_minus
+from galineage.evaluation.verdict import SMALL_BIAS, Verdict, counted, plus_minus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,7 +58,7 @@ class Binned:
     edges : array (k + 1,)
         Target's unit, or log10 of Msun.
     n : array of int (k,)
-        Galaxies per bin.
+        Galaxies, or views of them, per bin.
     values : mapping of metric name to (values (k,), errors (k,))
         NaN in bins with too few galaxies.
     """
@@ -79,8 +79,8 @@ class Accuracy:
         Keys of `METRICS`; errors by bootstrap over galaxies, NaN for a single galaxy.
     by_truth, by_mass : Binned
         The same in bins.
-    n : int
-        Number of galaxies.
+    n, galaxies : int
+        Number of rows, and of galaxies, each of which may have several views.
     point : {"mean", "median", "map"}
         Which point estimate the errors are of.
     target, model, label : str
@@ -91,6 +91,7 @@ class Accuracy:
     by_truth: Binned
     by_mass: Binned
     n: int
+    galaxies: int
     point: Point
     target: str
     model: str
@@ -110,7 +111,7 @@ class Accuracy:
             ("truth_high", truth_edges[1], unit, "upper edge of the bin of truth"),
             ("mstar_low", mass_edges[0], "Msun", "lower edge of the bin of stellar mass"),
             ("mstar_high", mass_edges[1], "Msun", "upper edge of the bin of stellar mass"),
-            ("n", counts, "", "number of galaxies"),
+            ("n", counts, "", "galaxies, or views of them"),
         ]
         for name, meaning in METRICS.items():
             its_unit = unit if name in _IN_TARGET_UNIT else ""
@@ -180,6 +181,7 @@ def compute(
         by_truth=binned[0],
         by_mass=binned[1],
         n=len(scores),
+        galaxies=len(np.unique(scores.ids)),
         point=point,
         target=scores.target,
         model=scores.model,
@@ -202,7 +204,7 @@ def judge(result: Accuracy) -> Verdict:
         f"Median error {plus_minus(*values['bias_median'], unit, sign=True)} "
         f"(of posterior medians {plus_minus(bias, bias_error, unit, sign=True)}), "
         f"scatter {plus_minus(*values['scatter'], unit)}, RMSE {plus_minus(*values['rmse'], unit)}, "
-        f"R² {plus_minus(r2, r2_error)} over {result.n} galaxies"
+        f"R² {plus_minus(r2, r2_error)} over {counted(result.n, result.galaxies)}"
     )
     if result.n < 2 or not np.isfinite(r2):
         return Verdict(f"{numbers}: too few different galaxies to judge.", passed=False, kind="too few")

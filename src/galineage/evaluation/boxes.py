@@ -68,7 +68,7 @@ class Boxes:
         columns: list[tuple[str, Any, str, str]] = [
             ("domains", list(self.pairs), "", "trained on → tested on"),
             ("model", list(self.models), "", "estimator"),
-            ("n", list(self.n), "", "number of galaxies"),
+            ("n", list(self.n), "", "galaxies, or views of them"),
         ]
         for i, q in enumerate(QUANTILES):
             columns += [

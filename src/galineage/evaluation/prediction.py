@@ -36,9 +36,11 @@ class Prediction:
     Attributes
     ----------
     truth, point, low, high : array (n,)
-        Truth, point estimate, and the 16-84 % interval of every galaxy.
+        Truth, point estimate, and the 16-84 % interval of every galaxy, or view of one.
+    galaxies : int
+        How many galaxies these are.
     shown : array of int (m,)
-        Randomly chosen galaxies that get error bars in the figure.
+        Randomly chosen rows that get error bars in the figure.
     error : Running
         Percentiles of prediction - truth in bins of truth.
     median, median_error, scatter, scatter_error : float
@@ -53,6 +55,7 @@ class Prediction:
     point: Array
     low: Array
     high: Array
+    galaxies: int
     shown: NDArray[np.int64]
     error: Running
     median: float
@@ -72,7 +75,7 @@ class Prediction:
         columns = [
             ("truth_low", run.edges[:-1], unit, "lower edge of the bin of truth"),
             ("truth_high", run.edges[1:], unit, "upper edge of the bin of truth"),
-            ("n", run.n, "", "number of galaxies"),
+            ("n", run.n, "", "galaxies, or views of them"),
             ("error_p16", run.p16, unit, "16th percentile of prediction - truth"),
             ("error_p50", run.p50, unit, "median of prediction - truth"),
             ("error_p84", run.p84, unit, "84th percentile of prediction - truth"),
@@ -101,9 +104,9 @@ def compute(
     bins : int or sequence of float
         Number of bins of truth, or edges in the target's unit.
     shown : int
-        How many random galaxies get error bars.
+        How many random galaxies, or views of them, get error bars.
     n_boot, seed : int
-        Bootstrap resamples and the seed of these and of the random galaxies.
+        Bootstrap resamples and the seed of these and of the random choice.
 
     Raises
     ------
@@ -124,6 +127,7 @@ def compute(
         point=predicted,
         low=scores.p16,
         high=scores.p84,
+        galaxies=count,
         shown=chosen,
         error=running(scores.truth, error, bin_edges(scores.truth, bins), **drawn),
         median=float(value[0]),
@@ -189,10 +193,11 @@ def draw(result: Prediction, ax: Figure | SubFigure | Sequence[Axes] | None = No
     for panel, y in ((upper, result.point), (lower, error)):
         panel.plot(truth, y, ".", color=MUTED, ms=2.5, alpha=0.6, rasterized=True, zorder=1)
     bars = result.shown
+    rows = "galaxies" if result.galaxies == len(truth) else "views"
     reach = np.clip([result.point[bars] - result.low[bars], result.high[bars] - result.point[bars]], 0, None)
     upper.errorbar(
         truth[bars], result.point[bars], reach, fmt="o", ms=3, lw=0.7, color=colour(0), alpha=0.75, zorder=2,
-        label=f"{len(bars)} random galaxies, 68 % intervals",
+        label=f"{len(bars)} random {rows}, 68 % intervals",
     )  # fmt: skip
     x = run.x[keep]
     for panel, base in ((upper, x), (lower, 0.0)):

@@ -75,7 +75,7 @@ class Relation:
         columns = [
             ("mstar_low", 10 ** self.truth.edges[:-1], "Msun", "lower edge of the bin of stellar mass"),
             ("mstar_high", 10 ** self.truth.edges[1:], "Msun", "upper edge of the bin of stellar mass"),
-            ("n", self.truth.n, "", "number of galaxies"),
+            ("n", self.truth.n, "", "galaxies, or views of them"),
         ]
         for name, run in (("true", self.truth), ("predicted", self.predicted)):
             columns += [

@@ -59,7 +59,7 @@ class Sharpness:
         columns = [
             ("ratio_low", self.edges[:-1], "", "lower edge of posterior over prior standard deviation"),
             ("ratio_high", self.edges[1:], "", "upper edge of posterior over prior standard deviation"),
-            ("n", self.counts, "", "number of galaxies"),
+            ("n", self.counts, "", "galaxies, or views of them"),
         ]
         meta = {"model": self.model, "domains": self.label, "ratio": self.ratio, "ratio_error": self.ratio_error}
         return make_table(columns, meta | {"prior_std": f"{self.prior:.6g} {target_unit(self.target)}".strip()})

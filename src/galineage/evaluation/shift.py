@@ -101,7 +101,7 @@ class Shift:
             ("galaxies", "", "which galaxies: accepted (score up to 1), flagged (above), or a bin of the score"),
             ("score_low", "", "lower edge of the shift score"),
             ("score_high", "", "upper edge of the shift score; not a number where open"),
-            ("n", "", "number of galaxies"),
+            ("n", "", "galaxies, or views of them"),
             ("rmse", unit, "root mean square error of the posterior mean"),
             ("rmse_error", unit, "bootstrap error of rmse"),
             ("coverage68", "", "fraction of truths in the 16-84 % interval"),

@@ -77,7 +77,7 @@ class Transfer:
         made: list[tuple[str, Any, str, str]] = [
             ("train", np.array(self.train)[rows], "", "training domain"),
             ("test", np.array(self.test)[columns], "", "test domain"),
-            ("n", self.n[rows, columns], "", "number of galaxies"),
+            ("n", self.n[rows, columns], "", "galaxies, or views of them"),
         ]
         for name, (value, error) in self.values.items():
             its_unit = unit if name in ("bias_median", "scatter", "rmse") else ""

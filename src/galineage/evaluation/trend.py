@@ -78,7 +78,7 @@ class Trend:
             (f"{self.along}_high", np.tile(high, len(self.names)), x_unit, "upper edge of the bin"),
         ]
         for name, meaning, its_unit in (
-            ("n", "number of galaxies", ""),
+            ("n", "galaxies, or views of them", ""),
             ("p16", "16th percentile of prediction - truth", unit),
             ("p50", "median of prediction - truth", unit),
             ("p84", "84th percentile of prediction - truth", unit),
