@@ -239,6 +239,16 @@ def test_every_figure_can_be_drawn_and_has_its_numbers(right):
     assert "standard deviation" in axes.get_xlabel()
 
 
+def test_every_model_and_pair_of_domains_looks_its_own_way(right):
+    tests = [
+        replace(scores, model=model, train=train, test=train)
+        for model in "klmn" for train in "ab" for scores in right[1].values()
+    ]  # fmt: skip
+    handles, _ = joint_errors.draw(joint_errors.compute(tests, n_boot=5)).get_legend_handles_labels()
+    looks = {(line.get_color(), line.get_marker()) for line, *_ in handles}
+    assert len(looks) == 8
+
+
 def test_draws_stay_in_range_and_members_are_kept_apart(right):
     joint = right[0]
     assert joint.draws.shape == (1500, 32, 2)

@@ -163,11 +163,16 @@ def judge(result: TargetErrors) -> Verdict:
 
 @styled
 def draw(result: TargetErrors, ax: Axes | None = None) -> Axes:
-    """Draw posterior over prior width of every target, one colour for each model and pair; 1 means nothing learned."""
+    """Draw posterior over prior width of every target: a colour for each model, a marker for each pair of domains.
+
+    Pairs have colours where there is one model. 1 means nothing learned.
+    """
     names = list(dict.fromkeys(result.targets))
     groups = list(dict.fromkeys(zip(result.models, result.trains, result.tests, strict=True)))
+    models = list(dict.fromkeys(result.models))
+    pairs = list(dict.fromkeys(zip(result.trains, result.tests, strict=True)))
     ax = new_axes(ax, 8.2, 1.3 + 0.2 * len(names) * (1.5 + len(groups)))
-    several = len({group[0] for group in groups}) > 1
+    several = len(models) > 1
     for g, (model, train, test) in enumerate(groups):
         where = f"{train} → {test}" if train != test else train
         label = f"{model}: {where}" if several else where
@@ -176,7 +181,9 @@ def draw(result: TargetErrors, ax: Axes | None = None) -> Axes:
         ]
         y = [names.index(result.targets[i]) + 0.7 * ((g + 0.5) / len(groups) - 0.5) for i in rows]
         x, bars = result.values["ratio"][rows], np.nan_to_num(result.errors["ratio"][rows])
-        ax.errorbar(x, y, xerr=bars, fmt="os^Dv<"[g % 6], ms=6, capsize=2, color=colour(g), label=label)
+        pair = pairs.index((train, test))
+        shade = colour(models.index(model) if several else pair)
+        ax.errorbar(x, y, xerr=bars, fmt="os^Dv<>"[pair % 7], ms=6, capsize=2, color=shade, label=label)
     ax.axvline(1, color=INK, ls="--", lw=1.2)
     ax.axvspan(0.95, 1.0, color=MUTED, alpha=0.4, lw=0)
     ax.text(0.945, -0.58, "nearly nothing learned", ha="right", va="center", fontsize=9, color="#666666")
