@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import image_files as made
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from photutils.aperture import EllipticalAperture
@@ -197,14 +199,28 @@ def test_more_bad_images_get_their_reasons(rng):
     assert measured(np.zeros((3, 3)) + np.eye(3)).reason
 
 
-@settings(max_examples=40, deadline=None)
+def test_ellipses_in_even_places_are_whole():
+    """Where edges touch edges and corners of pixels, exactly."""
+    full = np.ones((40, 40), bool)
+    for ratio, angle in product((0.2, 0.25, 0.5, 0.75, 1.0), (0.0, 45.0, 90.0, 180.0)):
+        for row, column in product((19.0, 19.25, 19.5), repeat=2):
+            ellipses = growth._Ellipses(full.astype(float), full, CentralSource(row, column, ratio, angle, full, ~full))
+            for radius in np.arange(0.5, 12, 0.5):
+                assert ellipses.inside(radius) == pytest.approx(2 * (np.pi * ratio * radius**2,), rel=1e-9)
+
+
+SHAPES = st.tuples(st.integers(1, 24), st.integers(1, 24))
+UNLIT = np.zeros((8, 16))  # its source has no light above the sky, and is bright when smoothed
+UNLIT[:5, :14], UNLIT[5, :7], UNLIT[5, 7:14], UNLIT[6, 7:14] = 2, 2, 3, 1
+
+
+@settings(max_examples=80, deadline=None)
 @given(
-    arrays(
-        np.float64,
-        st.tuples(st.integers(1, 24), st.integers(1, 24)),
-        elements=st.floats(allow_nan=True, allow_infinity=True, width=32),
-    )
+    arrays(np.float64, SHAPES, elements=st.floats(allow_nan=True, allow_infinity=True, width=32))
+    | arrays(np.float64, SHAPES, elements=st.sampled_from([0, 1]))  # sources in even places, of even axis ratios
 )
+@example(np.pad([[1.0], [1.0]], ((0, 2), (0, 3))))
+@example(UNLIT)
 def test_no_image_is_an_exception(image):
     found = measured(image)
     assert found.ok == (not found.reason)

@@ -145,6 +145,8 @@ def find_central(
         source = tools.SourceCatalog(above, found, progress_bar=False).select_label(label)
         axes = float(source.semiminor_axis.value), float(source.semimajor_axis.value)
         place, angle = np.asarray(source.centroid, dtype=float), float(source.orientation.value)
+    if not np.isfinite(place).all():  # smoothed light of its neighbours, and none of its own
+        return "no source at the centre"
     own = found.data == label
     ratio = axes[0] / axes[1] if np.isfinite(axes).all() and axes[1] > 0 else 1.0
     return CentralSource(

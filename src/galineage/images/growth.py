@@ -24,6 +24,13 @@ SEEN = 0.15
 
 EXACT = 12.0
 """Semi-minor axis, pixels, from which an ellipse's edge is straight inside of a pixel: an error of 6e-4 of its area."""
+ASIDE = 1e-6
+"""How far, in pixels and radians, ellipses are moved and turned before exact overlaps are taken.
+
+Where an ellipse touches a pixel's edge or passes through its corner exactly, photutils 3.0 gives NaN or misses pixels:
+of 22,080 ellipses around places such as (0, 0.5), of axis ratios such as 0.5, it errs for 93, by up to all of the area.
+Moved by 1e-7 to 1e-5 pixels, none.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,11 +149,11 @@ class _Ellipses:
             return float(light), float(area)
         from photutils.geometry import elliptical_overlap_grid
 
-        low, high = (place - 0.5 for place in columns)
-        bottom, top = (place - 0.5 for place in rows)
+        low, high = (place - 0.5 - source.column - ASIDE for place in columns)
+        bottom, top = (place - 0.5 - source.row - 0.6 * ASIDE for place in rows)
         weights = elliptical_overlap_grid(
-            *(low - source.column, high - source.column, bottom - source.row, top - source.row),
-            *(columns[1] - columns[0], rows[1] - rows[0], radius, radius * source.axis_ratio, self.turn, 1, 1),
+            *(low, high, bottom, top, columns[1] - columns[0], rows[1] - rows[0]),
+            *(radius, radius * source.axis_ratio, self.turn + ASIDE, 1, 1),
         )
         cut = (slice(*rows), slice(*columns))
         return float((weights * self.filled[cut]).sum()), float((weights * self.valid[cut]).sum())
